@@ -29,5 +29,6 @@
 
 pub mod error;
 pub mod oci;
+pub mod transport;
 
 pub use error::RexError;

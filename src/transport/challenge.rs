@@ -1,0 +1,130 @@
+//! `WWW-Authenticate`: what a registry asks for (RFC 9110 section 11.6.1, Docker token authentication specification).
+
+use http::{HeaderMap, header::WWW_AUTHENTICATE};
+use http_auth::parse_challenges;
+use url::Url;
+
+/// More than this is not a challenge; the longest met in the field are a few hundred bytes.
+const MAX_BYTES: usize = 4096;
+
+/// How a registry wants its clients to sign in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// It answered without any sign-in.
+    None,
+    /// A user name and a password.
+    Basic,
+    /// A token of its token service.
+    Bearer,
+}
+
+/// A challenge that can be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Challenge {
+    Basic,
+    Bearer(Realm),
+}
+
+/// Where tokens come from. The challenge's `scope` is not kept: some registries send a placeholder (GHCR), so the scope is
+/// always built from the operation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Realm {
+    pub(super) url: Url,
+    pub(super) service: Option<String>,
+}
+
+impl Challenge {
+    pub(super) fn scheme(&self) -> AuthScheme {
+        match self {
+            Self::Basic => AuthScheme::Basic,
+            Self::Bearer(_) => AuthScheme::Bearer,
+        }
+    }
+
+    /// The challenges of an answer, in its order, over all header lines; what cannot be understood is left out.
+    pub(super) fn all_of(headers: &HeaderMap) -> Vec<Self> {
+        headers
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .filter(|value| value.len() <= MAX_BYTES)
+            .filter_map(|value| parse_challenges(value).ok())
+            .flatten()
+            .filter_map(|challenge| Self::of(&challenge))
+            .collect()
+    }
+
+    /// The challenge to answer: a token is worth more than a password on every request.
+    pub(super) fn preferred(headers: &HeaderMap) -> Option<Self> {
+        let mut offered = Self::all_of(headers);
+        let bearer = offered.iter().position(|challenge| matches!(challenge, Self::Bearer(_)));
+        (!offered.is_empty()).then(|| offered.swap_remove(bearer.unwrap_or(0)))
+    }
+
+    fn of(challenge: &http_auth::ChallengeRef<'_>) -> Option<Self> {
+        let param = |name: &str| {
+            let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_unescaped())
+        };
+        if challenge.scheme.eq_ignore_ascii_case("basic") {
+            return Some(Self::Basic);
+        }
+        if !challenge.scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let mut url = Url::parse(&param("realm")?).ok()?;
+        // Credentials in a URL are never wanted, and a fragment is never sent.
+        url.set_fragment(None);
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        Some(Self::Bearer(Realm { url, service: param("service").filter(|service| !service.is_empty()) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn of(lines: &[&str]) -> Vec<Challenge> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(WWW_AUTHENTICATE, line.parse().unwrap());
+        }
+        Challenge::all_of(&headers)
+    }
+
+    fn bearer(url: &str, service: Option<&str>) -> Challenge {
+        Challenge::Bearer(Realm { url: Url::parse(url).unwrap(), service: service.map(str::to_owned) })
+    }
+
+    #[test]
+    fn challenges_are_read_from_one_line_or_from_many() {
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a:b:c""#;
+        let token = bearer("https://auth.docker.io/token", Some("registry.docker.io"));
+        assert_eq!(of(&[hub]), std::slice::from_ref(&token));
+        assert_eq!(of(&["Basic realm=\"r\"", hub]), [Challenge::Basic, token.clone()]);
+        assert_eq!(of(&[&format!("{hub}, Basic realm=\"r\"")]), [token, Challenge::Basic]);
+        assert_eq!(of(&["bEaReR rEaLm=\"https://r/t\""]), [bearer("https://r/t", None)]);
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_left_out() {
+        let long = format!("Bearer realm=\"https://r/{}\"", "x".repeat(MAX_BYTES));
+        for line in [
+            "",
+            "Bearer",
+            "Bearer realm=\"\"",
+            "Bearer realm=\"/token\"",
+            "Bearer realm=\"file:///etc/passwd\"",
+            "Bearer realm=\"https://user:pass@r/t\"",
+            "Negotiate abc=def",
+            "Bearer realm=\"unterminated",
+            &long,
+        ] {
+            assert_eq!(of(&[line]), [], "{line}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Credentials: what there is to show to a registry, and for which repositories.
+//!
+//! Each source is read when the service starts, and a source that cannot be read then is an error: nothing falls back to
+//! anonymous. Later changes are picked up by [`Watched`]. No credential helper is ever run.
+
+use std::{fmt, sync::Arc};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    docker_config::DockerConfig,
+    settings::{CredentialSource, SetupError},
+    watched::Watched,
+};
+use crate::oci::{Registry, Repository};
+
+/// What tells one credential from another, in the token cache's key; not the secret itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct CredentialId([u8; 32]);
+
+impl fmt::Debug for CredentialId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not even the hash: a short password could be found from it.
+        f.write_str("CredentialId(…)")
+    }
+}
+
+/// One way to sign in.
+#[derive(Debug, Clone)]
+pub(super) struct Credential {
+    id: CredentialId,
+    secret: Arc<Secret>,
+}
+
+/// What is shown, and to whom.
+#[derive(Debug)]
+pub(super) enum Secret {
+    /// A user name and a password: for Basic, and for a token service.
+    Password { username: String, password: SecretString },
+    /// A token for the token service's OAuth2 exchange; beside it the pair that some services want instead.
+    Identity { token: SecretString, pair: Option<(String, SecretString)> },
+    /// A token for the registry itself.
+    Bearer(SecretString),
+}
+
+impl Credential {
+    pub(super) fn password(username: String, password: SecretString) -> Self {
+        let id = identify("password", &[&username, password.expose_secret()]);
+        Self { id, secret: Arc::new(Secret::Password { username, password }) }
+    }
+
+    pub(super) fn identity(token: SecretString, pair: Option<(String, SecretString)>) -> Self {
+        let id = identify("identity", &[token.expose_secret()]);
+        Self { id, secret: Arc::new(Secret::Identity { token, pair }) }
+    }
+
+    pub(super) fn bearer(token: SecretString) -> Self {
+        let id = identify("bearer", &[token.expose_secret()]);
+        Self { id, secret: Arc::new(Secret::Bearer(token)) }
+    }
+
+    pub(super) fn id(&self) -> CredentialId {
+        self.id
+    }
+
+    pub(super) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    /// The user name and password, where there are some.
+    pub(super) fn pair(&self) -> Option<(&str, &SecretString)> {
+        match &*self.secret {
+            Secret::Password { username, password } => Some((username, password)),
+            Secret::Identity { pair, .. } => pair.as_ref().map(|(username, password)| (username.as_str(), password)),
+            Secret::Bearer(_) => None,
+        }
+    }
+
+    /// The user name, where one is known.
+    #[cfg(test)]
+    pub(super) fn username(&self) -> Option<&str> {
+        self.pair().map(|(username, _)| username)
+    }
+}
+
+/// Length-prefixed, so that no two lists of parts are the same bytes.
+fn identify(kind: &str, parts: &[&str]) -> CredentialId {
+    let mut hash = Sha256::new();
+    for part in std::iter::once(&kind).chain(parts) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    CredentialId(hash.finalize().into())
+}
+
+/// All sources of one registry, in the operator's order.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    registry: Registry,
+    sources: Vec<Source>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Password { username: String, file: Watched<SecretString> },
+    Token { file: Watched<SecretString> },
+    DockerConfig { file: Watched<DockerConfig> },
+}
+
+impl Credentials {
+    pub(super) fn open(registry: &Registry, sources: &[CredentialSource]) -> Result<Self, SetupError> {
+        let open = |source: &CredentialSource| match source {
+            CredentialSource::Password { username, password_file } => {
+                Watched::open(password_file, one_secret).map(|file| Source::Password { username: username.clone(), file })
+            }
+            CredentialSource::Token { token_file } => {
+                Watched::open(token_file, one_secret).map(|file| Source::Token { file })
+            }
+            CredentialSource::DockerConfig { file } => {
+                Watched::open(file, DockerConfig::parse).map(|file| Source::DockerConfig { file })
+            }
+        };
+        let sources = sources
+            .iter()
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| SetupError { registry: registry.to_string(), problem })?;
+        Ok(Self { registry: registry.clone(), sources })
+    }
+
+    /// The credential for a repository, or for the registry as a whole.
+    pub(super) async fn find(&self, repository: Option<&Repository>) -> Option<Credential> {
+        for source in &self.sources {
+            let found = match source {
+                Source::Password { username, file } => {
+                    Some(Credential::password(username.clone(), (*file.get().await).clone()))
+                }
+                Source::Token { file } => Some(Credential::bearer((*file.get().await).clone())),
+                Source::DockerConfig { file } => file.get().await.find(&self.registry, repository),
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Looks at every file at once, because the registry refused `refused`, and returns the credential if it is now
+    /// another one: between a rotation and the next look, no call fails.
+    pub(super) async fn replaced(&self, repository: Option<&Repository>, refused: CredentialId) -> Option<Credential> {
+        for source in &self.sources {
+            match source {
+                Source::Password { file, .. } | Source::Token { file } => file.refresh().await,
+                Source::DockerConfig { file } => file.refresh().await,
+            }
+        }
+        self.find(repository).await.filter(|credential| credential.id() != refused)
+    }
+}
+
+/// A file that holds one secret and nothing else, but for a line break that editors add.
+pub(super) fn one_secret(bytes: &[u8]) -> Result<SecretString, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err("empty".to_owned());
+    }
+    if text.contains(['\r', '\n', '\0']) {
+        return Err("holds more than one line".to_owned());
+    }
+    Ok(text.into())
+}

@@ -1,0 +1,176 @@
+//! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`: which entry is for which repository.
+//!
+//! Entries are matched as the kubelet does ("Images", "Interpretation of config.json"): the host may have globs label by
+//! label, a port counts when the entry has one, a path is a prefix, and the most specific entry wins. Unlike the kubelet, a
+//! path prefix ends at a `/`: an entry for `r.example/team` is not for `r.example/teamwork`.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::credentials::Credential;
+use crate::oci::{Registry, Repository};
+
+/// The entries of a file, the most specific first.
+#[derive(Debug)]
+pub(super) struct DockerConfig(Vec<(Pattern, Credential)>);
+
+impl DockerConfig {
+    /// Reads a file; every entry must be understood, because a credential that is silently not used is a call that
+    /// silently goes out anonymous (CVE-2021-41092).
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let file: File = serde_json::from_slice(bytes)
+            .map_err(|error| format!("not a docker config (line {}, column {})", error.line(), error.column()))?;
+        let mut entries = Vec::new();
+        for (key, auth) in file.auths {
+            // An empty entry is what docker leaves beside a credential helper.
+            let Some(credential) = auth.credential().map_err(|problem| format!("auths[{key:?}]: {problem}"))? else {
+                continue;
+            };
+            let pattern = Pattern::parse(&key).ok_or_else(|| format!("auths[{key:?}]: not a registry"))?;
+            entries.push((pattern, credential));
+        }
+        if entries.is_empty() && (file.creds_store.is_some() || !file.cred_helpers.is_empty()) {
+            return Err("names a credential helper and holds no credentials; helpers are never run here".to_owned());
+        }
+        entries.sort_by_key(|(pattern, _)| Reverse(pattern.specificity()));
+        Ok(Self(entries))
+    }
+
+    /// The credential for a repository, or for the registry as a whole.
+    pub(super) fn find(&self, registry: &Registry, repository: Option<&Repository>) -> Option<Credential> {
+        let (host, port) = split_host(registry.as_str());
+        let path = repository.map_or("", Repository::as_str);
+        self.0.iter().find(|(pattern, _)| pattern.matches(host, port, path)).map(|(_, credential)| credential.clone())
+    }
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    auths: BTreeMap<String, Auth>,
+    #[serde(default, rename = "credsStore")]
+    creds_store: Option<String>,
+    #[serde(default, rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Auth {
+    auth: Option<SecretString>,
+    username: Option<String>,
+    password: Option<SecretString>,
+    identitytoken: Option<SecretString>,
+    registrytoken: Option<SecretString>,
+}
+
+impl Auth {
+    fn credential(self) -> Result<Option<Credential>, String> {
+        use secrecy::ExposeSecret as _;
+        let filled = |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
+        if let Some(token) = filled(self.registrytoken) {
+            return Ok(Some(Credential::bearer(token)));
+        }
+        let mut pair = self.username.zip(self.password).filter(|(username, _)| !username.is_empty());
+        if let Some(auth) = filled(self.auth) {
+            let decoded = STANDARD
+                .decode(auth.expose_secret().trim())
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or("auth is not base64 of text")?;
+            let (username, password) = decoded.split_once(':').ok_or("auth is not user:password")?;
+            // Some writers pad the password with NUL (docker/cli, config/configfile).
+            pair = Some((username.to_owned(), password.trim_end_matches('\0').into()));
+        }
+        if let Some(token) = filled(self.identitytoken) {
+            return Ok(Some(Credential::identity(token, pair)));
+        }
+        Ok(pair.map(|(username, password)| Credential::password(username, password)))
+    }
+}
+
+/// What an entry's key is for.
+#[derive(Debug)]
+struct Pattern {
+    host: String,
+    port: Option<String>,
+    path: String,
+}
+
+impl Pattern {
+    fn parse(key: &str) -> Option<Self> {
+        let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+        let (name, path) = bare.split_once('/').unwrap_or((bare, ""));
+        // What docker login wrote for Docker Hub, and the API's own prefix, name the whole registry.
+        let path = match path.trim_end_matches('/') {
+            "v1" | "v2" => "",
+            path => path,
+        };
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return None;
+        }
+        let canonical = name.parse::<Registry>().map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
+        let (host, port) = split_host(&canonical);
+        Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
+    }
+
+    /// Exact hosts before globs, a port before none, then the longer path, then the longer host.
+    fn specificity(&self) -> (bool, bool, usize, usize) {
+        let exact = !self.host.contains(['*', '?', '[']);
+        (exact || self.host.starts_with('['), self.port.is_some(), self.path.len(), self.host.len())
+    }
+
+    fn matches(&self, host: &str, port: Option<&str>, path: &str) -> bool {
+        let port_fits = self.port.is_none() || self.port.as_deref() == port;
+        let path_fits = self.path.is_empty()
+            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        port_fits && path_fits && host_matches(&self.host, host)
+    }
+}
+
+fn host_matches(pattern: &str, host: &str) -> bool {
+    if pattern == host {
+        return true;
+    }
+    let (patterns, labels): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), host.split('.').collect());
+    patterns.len() == labels.len()
+        && patterns.iter().zip(&labels).all(|(pattern, label)| label_matches(pattern.as_bytes(), label.as_bytes()))
+}
+
+/// `*` and `?` within one label. Iterative, so that no pattern takes long.
+fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
+    let (mut p, mut l) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(byte) = label.get(l) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, l));
+                p += 1;
+            }
+            Some(wanted) if wanted == byte || *wanted == b'?' => {
+                p += 1;
+                l += 1;
+            }
+            _ => {
+                let Some((at, from)) = star else { return false };
+                star = Some((at, from + 1));
+                p = at + 1;
+                l = from + 1;
+            }
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+}
+
+fn split_host(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (name, None),
+    }
+}
+
+#[cfg(test)]
+#[path = "docker_config_tests.rs"]
+mod tests;

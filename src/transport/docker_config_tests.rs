@@ -1,0 +1,78 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+
+fn user_for(config: &str, registry: &str, repository: &str) -> Option<String> {
+    let config = DockerConfig::parse(config.as_bytes()).unwrap();
+    let found = config.find(&registry.parse().unwrap(), Some(&repository.parse().unwrap()));
+    found.map(|credential| credential.username().unwrap_or_default().to_owned())
+}
+
+const MANY: &str = r#"{"auths": {
+    "r.example": {"username": "host", "password": "p"},
+    "r.example/team": {"username": "team", "password": "p"},
+    "r.example/team/app": {"username": "app", "password": "p"},
+    "r.example:5000": {"username": "port", "password": "p"},
+    "*.azurecr.io": {"username": "glob", "password": "p"},
+    "exact.azurecr.io": {"username": "exact", "password": "p"},
+    "https://index.docker.io/v1/": {"username": "hub", "password": "p"}
+}}"#;
+
+#[test]
+fn the_most_specific_entry_wins() {
+    for (registry, repository, user) in [
+        ("r.example", "other", Some("host")),
+        ("r.example", "team", Some("team")),
+        ("r.example", "team/x", Some("team")),
+        ("r.example", "team/app", Some("app")),
+        ("r.example", "teamwork", Some("host")),
+        ("r.example:5000", "other", Some("port")),
+        ("r.example:6000", "other", Some("host")),
+        ("a.azurecr.io", "x", Some("glob")),
+        ("exact.azurecr.io", "x", Some("exact")),
+        ("a.b.azurecr.io", "x", None),
+        ("azurecr.io", "x", None),
+        ("docker.io", "library/x", Some("hub")),
+        ("r.example.evil", "x", None),
+        ("evil-r.example", "x", None),
+    ] {
+        assert_eq!(user_for(MANY, registry, repository).as_deref(), user, "{registry}/{repository}");
+    }
+}
+
+#[test]
+fn an_entry_is_auth_or_a_pair_or_a_token() {
+    // "user:pass:word" in base64
+    let auth = r#"{"auths": {"r.example": {"auth": "dXNlcjpwYXNzOndvcmQ="}}}"#;
+    assert_eq!(user_for(auth, "r.example", "x").as_deref(), Some("user"));
+    let config = DockerConfig::parse(br#"{"auths": {"r.example": {"identitytoken": "t", "auth": "PHRva2VuPjo="}}}"#);
+    let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
+    assert!(matches!(found.secret(), super::super::credentials::Secret::Identity { .. }));
+    let config = DockerConfig::parse(br#"{"auths": {"r.example": {"registrytoken": "t"}}}"#);
+    let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
+    assert!(matches!(found.secret(), super::super::credentials::Secret::Bearer(_)));
+}
+
+#[test]
+fn a_broken_file_is_an_error_that_quotes_no_secret() {
+    for broken in [
+        "",
+        "canary-secret",
+        r#"{"auths": {"r.example": {"auth": "canary-secret!"}}}"#,
+        r#"{"auths": {"r.example": {"auth": "Y2FuYXJ5LXNlY3JldA=="}}}"#,
+        r#"{"auths": {"r.example": {"auth": 7, "password": "canary-secret"}}}"#,
+        r#"{"credsStore": "desktop", "auths": {"r.example": {}}}"#,
+        r#"{"auths": {"": {"username": "u", "password": "canary-secret"}}}"#,
+    ] {
+        let problem = DockerConfig::parse(broken.as_bytes()).unwrap_err();
+        assert!(!problem.contains("canary") && !problem.contains("Y2Fu"), "{problem}");
+    }
+}
+
+#[test]
+fn labels_match_globs_in_bounded_time() {
+    assert!(label_matches(b"*", b"anything"));
+    assert!(label_matches(b"a*c?", b"abbcd"));
+    assert!(!label_matches(b"a*c", b"abbcd"));
+    assert!(!label_matches(&b"*a".repeat(200), &[b'a'; 150]));
+}

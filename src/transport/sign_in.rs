@@ -1,0 +1,222 @@
+//! Signing in: what to show with a request, and what to do when the registry is not content with it.
+//!
+//! One [`SignIn`] lives as long as one call. It begins with what is known – the credential for the repository and the
+//! challenge the registry gave last – and changes its mind at most a few times: each change answers a 401 or 403 that
+//! told something new. What no rule here answers is the caller's error.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+
+use super::{
+    Scope, Upstream,
+    answer::Rejection,
+    challenge::{AuthScheme, Challenge},
+    credentials::{Credential, Secret},
+    token::Token,
+};
+use crate::error::{Refusal, RexError};
+
+/// Every change answers something new: a challenge, an expired token, a rotated file, Harbor's catalog. Four are enough
+/// for all of them in one call; a registry that wants more plays games.
+const MAX_CHANGES: u32 = 4;
+
+/// The state of one call's sign-in.
+pub(super) struct SignIn<'a> {
+    upstream: &'a Upstream,
+    scope: &'a Scope,
+    credential: Option<Credential>,
+    shown: Shown,
+    changes: u32,
+    began: Instant,
+    rotated: bool,
+}
+
+/// What went with the request.
+enum Shown {
+    Nothing,
+    Basic(HeaderValue),
+    Token(Token, HeaderValue),
+    Static(HeaderValue),
+}
+
+impl<'a> SignIn<'a> {
+    /// Prepares what is known; asks `/v2/` for the challenge when there are credentials and nothing is known yet.
+    pub(super) async fn begin(upstream: &'a Upstream, scope: &'a Scope) -> Result<Self, RexError> {
+        let credential = upstream.credentials.find(scope.repository()).await;
+        let began = Instant::now();
+        let mut sign_in =
+            Self { upstream, scope, credential, shown: Shown::Nothing, changes: 0, began, rotated: false };
+        if let Some(Secret::Bearer(token)) = sign_in.credential.as_ref().map(Credential::secret) {
+            sign_in.shown = Shown::Static(sign_in.bearer(token)?);
+            return Ok(sign_in);
+        }
+        let challenge = match upstream.challenge.known() {
+            Some(challenge) => Some(challenge),
+            None if sign_in.credential.is_some() => upstream.learn_challenge().await?,
+            None => None,
+        };
+        match challenge {
+            // Nothing to show; the registry will say what it wants.
+            Some(Challenge::Basic) if sign_in.pair().is_none() => {}
+            Some(_) if *scope == Scope::Ping && sign_in.is_anonymous() => {}
+            Some(challenge) => sign_in.meet(&challenge, None).await?,
+            None => {}
+        }
+        Ok(sign_in)
+    }
+
+    /// The value of `Authorization`, if any.
+    pub(super) fn authorization(&self) -> Option<&HeaderValue> {
+        match &self.shown {
+            Shown::Nothing => None,
+            Shown::Basic(value) | Shown::Token(_, value) | Shown::Static(value) => Some(value),
+        }
+    }
+
+    /// What the registry asked for, as far as this call knows.
+    pub(super) fn scheme(&self) -> AuthScheme {
+        match (&self.shown, self.upstream.challenge.known()) {
+            (Shown::Basic(_), _) => AuthScheme::Basic,
+            (Shown::Token(..), _) => AuthScheme::Bearer,
+            (Shown::Nothing | Shown::Static(_), Some(challenge)) => challenge.scheme(),
+            (Shown::Nothing | Shown::Static(_), None) => AuthScheme::None,
+        }
+    }
+
+    /// Whether there is no credential for this call.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.credential.is_none()
+    }
+
+    /// Decides what to show next after a 401 or 403; `false` when there is nothing new to show.
+    pub(super) async fn answer_to(&mut self, rejection: &Rejection) -> Result<bool, RexError> {
+        if self.changes >= MAX_CHANGES {
+            return Ok(false);
+        }
+        self.changes += 1;
+        let unauthorized = rejection.status() == 401;
+        let challenge = if unauthorized { self.challenge_of(rejection).await? } else { None };
+        let before = std::mem::replace(&mut self.shown, Shown::Nothing);
+        match (before, challenge) {
+            (Shown::Nothing, Some(challenge)) => self.meet(&challenge, None).await?,
+            (Shown::Token(token, _), challenge) => {
+                // A token that this very call fetched is not refused because it is old.
+                let stale = (unauthorized || rejection.says_expired) && token.fetched < self.began;
+                let realm = challenge.or_else(|| self.upstream.challenge.known());
+                if stale && let Some(challenge @ Challenge::Bearer(_)) = realm {
+                    self.began = Instant::now();
+                    self.meet(&challenge, Some(&token)).await?;
+                } else if *self.scope == Scope::Catalog && self.pair().is_some() {
+                    // Harbor's catalog wants Basic of an administrator, whatever its challenge says (harbor#13573).
+                    self.meet(&Challenge::Basic, None).await?;
+                } else {
+                    return self.rotate().await;
+                }
+            }
+            (Shown::Basic(_), Some(challenge @ Challenge::Bearer(_))) if *self.scope != Scope::Catalog => {
+                self.meet(&challenge, None).await?;
+            }
+            (Shown::Basic(_) | Shown::Static(_), _) => return self.rotate().await,
+            (Shown::Nothing, None) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// The challenge of a 401: its own, else the one that is known, else what `/v2/` says (Google's registries send none
+    /// with the real request).
+    async fn challenge_of(&self, rejection: &Rejection) -> Result<Option<Challenge>, RexError> {
+        if let Some(challenge) = Challenge::preferred(&rejection.headers) {
+            self.upstream.challenge.learn(challenge.clone());
+            return Ok(Some(challenge));
+        }
+        match self.upstream.challenge.known() {
+            Some(challenge) => Ok(Some(challenge)),
+            None => self.upstream.learn_challenge().await,
+        }
+    }
+
+    /// Prepares what a challenge asks for.
+    async fn meet(&mut self, challenge: &Challenge, refused: Option<&Token>) -> Result<(), RexError> {
+        self.shown = match challenge {
+            Challenge::Basic => {
+                let Some((username, password)) = self.pair() else {
+                    let problem = "the registry wants a user name and a password, and none is configured for it";
+                    return Err(self.unauthenticated(problem));
+                };
+                Shown::Basic(basic(username, password))
+            }
+            Challenge::Bearer(realm) => {
+                let tokens = &self.upstream.tokens;
+                let token = tokens.get(self.upstream, realm, self.scope, self.credential.as_ref(), refused).await;
+                let token = match token {
+                    // A credential that the token service refuses may have been replaced in this very second.
+                    Err(error @ RexError::Authentication { .. }) if !self.rotated => {
+                        self.rotated = true;
+                        if !self.take_replacement().await {
+                            return Err(error);
+                        }
+                        tokens.get(self.upstream, realm, self.scope, self.credential.as_ref(), None).await?
+                    }
+                    token => token?,
+                };
+                let value = self.bearer(&token.secret)?;
+                Shown::Token(token, value)
+            }
+        };
+        Ok(())
+    }
+
+    /// Looks whether the refused credential's file has changed, and shows the new one.
+    async fn rotate(&mut self) -> Result<bool, RexError> {
+        if std::mem::replace(&mut self.rotated, true) || !self.take_replacement().await {
+            return Ok(false);
+        }
+        if let Some(Secret::Bearer(token)) = self.credential.as_ref().map(Credential::secret) {
+            self.shown = Shown::Static(self.bearer(token)?);
+        } else if let Some(challenge) = self.upstream.challenge.known() {
+            self.meet(&challenge, None).await?;
+        }
+        Ok(true)
+    }
+
+    async fn take_replacement(&mut self) -> bool {
+        let Some(refused) = self.credential.as_ref().map(Credential::id) else { return false };
+        let replacement = self.upstream.credentials.replaced(self.scope.repository(), refused).await;
+        let found = replacement.is_some();
+        self.credential = replacement.or(self.credential.take());
+        found
+    }
+
+    fn pair(&self) -> Option<(&str, &SecretString)> {
+        self.credential.as_ref().and_then(Credential::pair)
+    }
+
+    fn bearer(&self, token: &SecretString) -> Result<HeaderValue, RexError> {
+        let text = SecretString::from(format!("Bearer {}", token.expose_secret()));
+        let mut value = HeaderValue::from_str(text.expose_secret()).map_err(|_| RexError::Validation {
+            at: self.upstream.at(self.scope.repository()),
+            problem: "the token holds characters that a header cannot carry".to_owned(),
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+
+    fn unauthenticated(&self, problem: &str) -> RexError {
+        let mut at = self.upstream.at(self.scope.repository());
+        at.http_status = Some(401);
+        RexError::Authentication { at, refusal: Refusal::Unauthenticated, problem: problem.to_owned() }
+    }
+}
+
+/// `Basic` of RFC 7617, marked as a secret.
+pub(super) fn basic(username: &str, password: &SecretString) -> HeaderValue {
+    let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
+    let encoded = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
+    // Base64 is always a valid header value.
+    let mut value =
+        HeaderValue::from_str(encoded.expose_secret()).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    value.set_sensitive(true);
+    value
+}

@@ -1,0 +1,108 @@
+//! A file that may change while the service runs, and what was read from it last.
+//!
+//! The file is looked at when it is needed and the last look is older than a second: no task, no inotify watch to run out
+//! of, and it does not matter how the file changes – in place, by rename, or by Kubernetes swapping `..data`. A file that
+//! turns bad keeps the last good content in use and says so in the log.
+
+use std::{
+    fs, io,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::{sync::Mutex, time::Instant};
+
+/// How long a look is good for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The most that is read; a Kubernetes Secret holds at most 1 MiB.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Makes content of a file's bytes; the error says what is wrong, without quoting a secret.
+pub(super) type Parse<T> = fn(&[u8]) -> Result<T, String>;
+
+/// What a file held when it was last good.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    path: PathBuf,
+    parse: Parse<T>,
+    current: RwLock<Arc<T>>,
+    look: Mutex<Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    next: Instant,
+    bytes: Vec<u8>,
+}
+
+impl<T: Send + Sync + 'static> Watched<T> {
+    /// Reads the file for the first time; whatever is wrong with it is an error.
+    pub(super) fn open(path: &Path, parse: Parse<T>) -> Result<Self, String> {
+        let say = |problem: String| format!("{}: {problem}", path.display());
+        let bytes = read(path).map_err(|error| say(error.to_string()))?;
+        let content = parse(&bytes).map_err(say)?;
+        Ok(Self {
+            path: path.to_owned(),
+            parse,
+            current: RwLock::new(Arc::new(content)),
+            look: Mutex::new(Look { next: Instant::now() + LOOK_EVERY, bytes }),
+        })
+    }
+
+    /// The content; at most a second old.
+    pub(super) async fn get(&self) -> Arc<T> {
+        // Who finds somebody looking goes on with what there is.
+        if let Ok(mut look) = self.look.try_lock()
+            && look.next <= Instant::now()
+        {
+            self.look_again(&mut look).await;
+        }
+        self.last()
+    }
+
+    /// Looks at the file now, whenever the last look was.
+    pub(super) async fn refresh(&self) {
+        let mut look = self.look.lock().await;
+        self.look_again(&mut look).await;
+    }
+
+    fn last(&self) -> Arc<T> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn look_again(&self, look: &mut Look) {
+        look.next = Instant::now() + LOOK_EVERY;
+        let path = self.path.clone();
+        let read = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let content = match read {
+            Ok(bytes) if bytes == look.bytes => return,
+            Ok(bytes) => {
+                let content = (self.parse)(&bytes);
+                look.bytes = bytes;
+                content
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match content {
+            Ok(content) => {
+                tracing::info!(file = %self.path.display(), "a changed file was read again");
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+            }
+            Err(problem) => {
+                tracing::warn!(file = %self.path.display(), problem, "a changed file is broken; its last good content stays in use");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    Ok(bytes)
+}
