@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod content;
 mod fault;
 mod registry;
 mod scripted;

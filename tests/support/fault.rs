@@ -26,7 +26,8 @@ use super::{
 /// and a blob of some MiB cannot vanish into socket buffers before a test cancels it.
 const SEND_BUFFER: u32 = 64 * 1024;
 
-/// One thing that goes wrong. Offsets count the bytes of the response body as they are on the wire.
+/// One thing that goes wrong. Offsets count the bytes of the response body as they are on the wire; one at or past the
+/// end of the body is never reached.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Closes the connection in an orderly way (FIN) after so many body bytes, all of which arrive.
@@ -116,7 +117,12 @@ impl FaultProxy {
             let (rules, ledger) = (rules.clone(), ledger.clone());
             async move {
                 let mut connections = JoinSet::new();
-                while let Ok((client, _)) = listener.accept().await {
+                loop {
+                    let Ok((client, _)) = listener.accept().await else {
+                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        continue;
+                    };
                     while connections.try_join_next().is_some() {}
                     connections.spawn(carry(client, upstream, rules.clone(), ledger.clone()));
                 }
@@ -135,8 +141,7 @@ impl FaultProxy {
         self.address
     }
 
-    /// Puts a fault in. Several may strike one request; all of them are applied. An offset at
-    /// or past the end of the body is never reached.
+    /// Puts a fault in. Several may strike one request; all of them are applied.
     pub fn inject(&self, when: When, fault: Fault) {
         self.rules.0.lock().unwrap().push(Rule { when, fault, seen: 0 });
     }

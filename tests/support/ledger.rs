@@ -26,7 +26,8 @@ pub struct Connection {
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedBy {
-    /// The service went away before the answer was complete.
+    /// The client closed first: before the end, or after the last byte (then `body_sent` is all) and before the proxy
+    /// itself saw that it was the last.
     Client,
     /// The answer was sent, or a fault ended it.
     Proxy,

@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
@@ -119,7 +120,12 @@ impl ScriptedRegistry {
             let script = Arc::clone(&script);
             async move {
                 let mut connections = JoinSet::new();
-                while let Ok((client, _)) = listener.accept().await {
+                loop {
+                    let Ok((client, _)) = listener.accept().await else {
+                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        continue;
+                    };
                     while connections.try_join_next().is_some() {}
                     connections.spawn(serve(client, Arc::clone(&script)));
                 }
