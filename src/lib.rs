@@ -27,8 +27,13 @@
 //! messages -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
 //! reaches the upstream socket, and dropping it cancels upstream.
 
+pub mod client;
+pub mod demo;
 pub mod error;
+pub mod grpc;
 pub mod oci;
+pub mod policy;
+pub mod telemetry;
 pub mod transport;
 
 pub use error::RexError;

@@ -80,8 +80,8 @@ fn is_component(component: &str) -> bool {
         }
         let after_separator = after_run.trim_start_matches(['.', '_', '-']);
         let separator = after_run.strip_suffix(after_separator).unwrap_or(after_run);
-        let allowed =
-            matches!(separator, "." | "_" | "__") || (!separator.is_empty() && separator.bytes().all(|b| b == b'-'));
+        let allowed = matches!(separator, "." | "_" | "__")
+            || (!separator.is_empty() && separator.bytes().all(|b| b == b'-'));
         if !allowed {
             return false;
         }

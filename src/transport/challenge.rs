@@ -57,13 +57,18 @@ impl Challenge {
     /// The challenge to answer: a token is worth more than a password on every request.
     pub(super) fn preferred(headers: &HeaderMap) -> Option<Self> {
         let mut offered = Self::all_of(headers);
-        let bearer = offered.iter().position(|challenge| matches!(challenge, Self::Bearer(_)));
+        let bearer = offered
+            .iter()
+            .position(|challenge| matches!(challenge, Self::Bearer(_)));
         (!offered.is_empty()).then(|| offered.swap_remove(bearer.unwrap_or(0)))
     }
 
     fn of(challenge: &http_auth::ChallengeRef<'_>) -> Option<Self> {
         let param = |name: &str| {
-            let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let found = challenge
+                .params
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.to_unescaped())
         };
         if challenge.scheme.eq_ignore_ascii_case("basic") {
@@ -75,10 +80,14 @@ impl Challenge {
         let mut url = Url::parse(&param("realm")?).ok()?;
         // Credentials in a URL are never wanted, and a fragment is never sent.
         url.set_fragment(None);
-        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some()
+        {
             return None;
         }
-        Some(Self::Bearer(Realm { url, service: param("service").filter(|service| !service.is_empty()) }))
+        Some(Self::Bearer(Realm {
+            url,
+            service: param("service").filter(|service| !service.is_empty()),
+        }))
     }
 }
 
@@ -97,7 +106,10 @@ mod tests {
     }
 
     fn bearer(url: &str, service: Option<&str>) -> Challenge {
-        Challenge::Bearer(Realm { url: Url::parse(url).unwrap(), service: service.map(str::to_owned) })
+        Challenge::Bearer(Realm {
+            url: Url::parse(url).unwrap(),
+            service: service.map(str::to_owned),
+        })
     }
 
     #[test]
@@ -106,8 +118,14 @@ mod tests {
         let token = bearer("https://auth.docker.io/token", Some("registry.docker.io"));
         assert_eq!(of(&[hub]), std::slice::from_ref(&token));
         assert_eq!(of(&["Basic realm=\"r\"", hub]), [Challenge::Basic, token.clone()]);
-        assert_eq!(of(&[&format!("{hub}, Basic realm=\"r\"")]), [token, Challenge::Basic]);
-        assert_eq!(of(&["bEaReR rEaLm=\"https://r/t\""]), [bearer("https://r/t", None)]);
+        assert_eq!(
+            of(&[&format!("{hub}, Basic realm=\"r\"")]),
+            [token, Challenge::Basic]
+        );
+        assert_eq!(
+            of(&["bEaReR rEaLm=\"https://r/t\""]),
+            [bearer("https://r/t", None)]
+        );
     }
 
     #[test]

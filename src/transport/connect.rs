@@ -47,7 +47,10 @@ struct Pair {
 
 impl Clients {
     pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let fail = |problem| SetupError { registry: settings.registry.to_string(), problem };
+        let fail = |problem| SetupError {
+            registry: settings.registry.to_string(),
+            problem,
+        };
         let files = Files::read(settings).map_err(fail)?;
         let pair = |admission| {
             Ok(Pair {
@@ -101,17 +104,33 @@ impl Files {
                 pem.push(b'\n');
                 pem.extend(read("client_key_file", &pair.key_file)?);
                 let files = format!("{} and {}", pair.cert_file.display(), pair.key_file.display());
-                let identity = Identity::from_pem(&pem)
-                    .map_err(|_| format!("client_cert_file and client_key_file {files}: not a certificate and its key in PEM"))?;
+                let identity = Identity::from_pem(&pem).map_err(|_| {
+                    format!(
+                        "client_cert_file and client_key_file {files}: not a certificate and its key in PEM"
+                    )
+                })?;
                 Some(identity)
             }
         };
         let proxy = settings.proxy.as_ref().map(forward_proxy).transpose()?;
-        Ok(Self { roots, identity, proxy })
+        Ok(Self {
+            roots,
+            identity,
+            proxy,
+        })
     }
 
-    fn client(&self, settings: &Settings, admission: Admission, protocol: Protocol) -> Result<Client, String> {
-        let proxy_host = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
+    fn client(
+        &self,
+        settings: &Settings,
+        admission: Admission,
+        protocol: Protocol,
+    ) -> Result<Client, String> {
+        let proxy_host = settings
+            .proxy
+            .as_ref()
+            .and_then(|proxy| proxy.url.host_str())
+            .map(str::to_owned);
         let mut builder = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -121,7 +140,10 @@ impl Files {
             .connect_timeout(settings.connect_timeout)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
-            .dns_resolver(Arc::new(GuardedResolver { proxy_host, admission }));
+            .dns_resolver(Arc::new(GuardedResolver {
+                proxy_host,
+                admission,
+            }));
         if !self.roots.is_empty() {
             builder = builder.tls_certs_merge(self.roots.iter().cloned());
         }
@@ -136,14 +158,18 @@ impl Files {
             builder = builder.http1_only();
         }
         // reqwest's own message for a builder says only "builder error"; the cause is what the operator needs.
-        builder.build().map_err(|error| format!("cannot set up connections: {}", super::failure::innermost(&error)))
+        builder
+            .build()
+            .map_err(|error| format!("cannot set up connections: {}", super::failure::innermost(&error)))
     }
 }
 
 fn forward_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, String> {
     let fail = |_| "proxy: not a proxy's address".to_owned();
     let built = reqwest::Proxy::all(proxy.url.clone()).map_err(fail)?;
-    let Some((username, password_file)) = &proxy.credentials else { return Ok(built) };
+    let Some((username, password_file)) = &proxy.credentials else {
+        return Ok(built);
+    };
     let say = |problem: String| format!("proxy_password_file {}: {problem}", password_file.display());
     let password = one_secret(&read("proxy_password_file", password_file)?).map_err(say)?;
     Ok(built.basic_auth(username, password.expose_secret()))

@@ -21,19 +21,29 @@ impl DockerConfig {
     /// Reads a file; every entry must be understood, because a credential that is silently not used is a call that
     /// silently goes out anonymous (CVE-2021-41092).
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let file: File = serde_json::from_slice(bytes)
-            .map_err(|error| format!("not a docker config (line {}, column {})", error.line(), error.column()))?;
+        let file: File = serde_json::from_slice(bytes).map_err(|error| {
+            format!(
+                "not a docker config (line {}, column {})",
+                error.line(),
+                error.column()
+            )
+        })?;
         let mut entries = Vec::new();
         for (key, auth) in file.auths {
             // An empty entry is what docker leaves beside a credential helper.
-            let Some(credential) = auth.credential().map_err(|problem| format!("auths[{key:?}]: {problem}"))? else {
+            let Some(credential) = auth
+                .credential()
+                .map_err(|problem| format!("auths[{key:?}]: {problem}"))?
+            else {
                 continue;
             };
             let pattern = Pattern::parse(&key).ok_or_else(|| format!("auths[{key:?}]: not a registry"))?;
             entries.push((pattern, credential));
         }
         if entries.is_empty() && (file.creds_store.is_some() || !file.cred_helpers.is_empty()) {
-            return Err("names a credential helper and holds no credentials; helpers are never run here".to_owned());
+            return Err(
+                "names a credential helper and holds no credentials; helpers are never run here".to_owned(),
+            );
         }
         entries.sort_by_key(|(pattern, _)| Reverse(pattern.specificity()));
         Ok(Self(entries))
@@ -43,7 +53,10 @@ impl DockerConfig {
     pub(super) fn find(&self, registry: &Registry, repository: Option<&Repository>) -> Option<Credential> {
         let (host, port) = split_host(registry.as_str());
         let path = repository.map_or("", Repository::as_str);
-        self.0.iter().find(|(pattern, _)| pattern.matches(host, port, path)).map(|(_, credential)| credential.clone())
+        self.0
+            .iter()
+            .find(|(pattern, _)| pattern.matches(host, port, path))
+            .map(|(_, credential)| credential.clone())
     }
 }
 
@@ -69,11 +82,15 @@ struct Auth {
 impl Auth {
     fn credential(self) -> Result<Option<Credential>, String> {
         use secrecy::ExposeSecret as _;
-        let filled = |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
+        let filled =
+            |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
         if let Some(token) = filled(self.registrytoken) {
             return Ok(Some(Credential::bearer(token)));
         }
-        let mut pair = self.username.zip(self.password).filter(|(username, _)| !username.is_empty());
+        let mut pair = self
+            .username
+            .zip(self.password)
+            .filter(|(username, _)| !username.is_empty());
         if let Some(auth) = filled(self.auth) {
             let decoded = STANDARD
                 .decode(auth.expose_secret().trim())
@@ -101,7 +118,10 @@ struct Pattern {
 
 impl Pattern {
     fn parse(key: &str) -> Option<Self> {
-        let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+        let bare = key
+            .strip_prefix("https://")
+            .or_else(|| key.strip_prefix("http://"))
+            .unwrap_or(key);
         let (name, path) = bare.split_once('/').unwrap_or((bare, ""));
         // What docker login wrote for Docker Hub, and the API's own prefix, name the whole registry.
         let path = match path.trim_end_matches('/') {
@@ -111,21 +131,34 @@ impl Pattern {
         if name.is_empty() || name.contains(char::is_whitespace) {
             return None;
         }
-        let canonical = name.parse::<Registry>().map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
+        let canonical = name
+            .parse::<Registry>()
+            .map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
         let (host, port) = split_host(&canonical);
-        Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
+        Some(Self {
+            host: host.to_owned(),
+            port: port.map(str::to_owned),
+            path: path.to_owned(),
+        })
     }
 
     /// Exact hosts before globs, a port before none, then the longer path, then the longer host.
     fn specificity(&self) -> (bool, bool, usize, usize) {
         let exact = !self.host.contains(['*', '?', '[']);
-        (exact || self.host.starts_with('['), self.port.is_some(), self.path.len(), self.host.len())
+        (
+            exact || self.host.starts_with('['),
+            self.port.is_some(),
+            self.path.len(),
+            self.host.len(),
+        )
     }
 
     fn matches(&self, host: &str, port: Option<&str>, path: &str) -> bool {
         let port_fits = self.port.is_none() || self.port.as_deref() == port;
         let path_fits = self.path.is_empty()
-            || path.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            || path
+                .strip_prefix(self.path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         port_fits && path_fits && host_matches(&self.host, host)
     }
 }
@@ -136,7 +169,10 @@ fn host_matches(pattern: &str, host: &str) -> bool {
     }
     let (patterns, labels): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), host.split('.').collect());
     patterns.len() == labels.len()
-        && patterns.iter().zip(&labels).all(|(pattern, label)| label_matches(pattern.as_bytes(), label.as_bytes()))
+        && patterns
+            .iter()
+            .zip(&labels)
+            .all(|(pattern, label)| label_matches(pattern.as_bytes(), label.as_bytes()))
 }
 
 /// `*` and `?` within one label. Iterative, so that no pattern takes long.
@@ -161,7 +197,9 @@ fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
             }
         }
     }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    pattern
+        .get(p..)
+        .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 fn split_host(name: &str) -> (&str, Option<&str>) {

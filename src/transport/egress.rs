@@ -40,7 +40,11 @@ impl Origin {
         if !matches!(scheme, "http" | "https") {
             return None;
         }
-        Some(Self { scheme: scheme.to_owned(), host: url.host()?.to_owned(), port: url.port_or_known_default()? })
+        Some(Self {
+            scheme: scheme.to_owned(),
+            host: url.host()?.to_owned(),
+            port: url.port_or_known_default()?,
+        })
     }
 
     fn is_https(&self) -> bool {
@@ -56,7 +60,9 @@ impl FromStr for Origin {
         let url = Url::parse(text).map_err(|_| ParseError("is not an origin such as https://host:port"))?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         if !bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(ParseError("is more than an origin: only scheme, host and port are meant"));
+            return Err(ParseError(
+                "is more than an origin: only scheme, host and port are meant",
+            ));
         }
         Self::of(&url).ok_or(ParseError("is not an http or https origin"))
     }
@@ -160,8 +166,18 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(registry: Origin, listed: bool, token_realms: Vec<Origin>, trusted: Vec<Origin>) -> Self {
-        Self { registry, listed, credential_origins: token_realms, trusted_origins: trusted }
+    pub(super) fn new(
+        registry: Origin,
+        listed: bool,
+        token_realms: Vec<Origin>,
+        trusted: Vec<Origin>,
+    ) -> Self {
+        Self {
+            registry,
+            listed,
+            credential_origins: token_realms,
+            trusted_origins: trusted,
+        }
     }
 
     /// Whether `url` is the registry itself, which alone sees its tokens and its extra headers.
@@ -171,7 +187,8 @@ impl Guard {
 
     /// Whether a token service at `url` may receive the registry's credentials.
     pub(super) fn may_receive_credentials(&self, url: &Url) -> bool {
-        Origin::of(url).is_some_and(|origin| origin == self.registry || self.credential_origins.contains(&origin))
+        Origin::of(url)
+            .is_some_and(|origin| origin == self.registry || self.credential_origins.contains(&origin))
     }
 
     /// Whether `url` may be reached; the error says which rule refuses it.
@@ -192,10 +209,14 @@ impl Guard {
             return Ok(Admission::Named);
         }
         if !origin.is_https() {
-            return Err(format!("{origin} is not https, and not an origin that the configuration names"));
+            return Err(format!(
+                "{origin} is not https, and not an origin that the configuration names"
+            ));
         }
         if class == Some(AddressClass::Private) {
-            return Err(format!("{origin} is a private address; add it to trusted_origins if it is meant"));
+            return Err(format!(
+                "{origin} is a private address; add it to trusted_origins if it is meant"
+            ));
         }
         Ok(Admission::Foreign)
     }
@@ -238,7 +259,10 @@ fn filter(
         }
     }
     match refused {
-        Some(class) if allowed.is_empty() => Err(AddressRefused { host: host.to_owned(), class }),
+        Some(class) if allowed.is_empty() => Err(AddressRefused {
+            host: host.to_owned(),
+            class,
+        }),
         _ => Ok(allowed),
     }
 }

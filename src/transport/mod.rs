@@ -15,8 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use secrecy::ExposeSecret as _;
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -25,8 +24,8 @@ use tracing::Instrument as _;
 use url::Url;
 
 use self::{
-    challenge::Challenge, connect::Clients, credentials::Credentials, egress::Guard, retry::Pace, sign_in::SignIn,
-    token::Tokens,
+    challenge::Challenge, connect::Clients, credentials::Credentials, egress::Guard, retry::Pace,
+    sign_in::SignIn, token::Tokens,
 };
 use crate::{
     error::{At, Missing, RexError, Wait},
@@ -83,25 +82,20 @@ pub(crate) struct Upstream {
     tokens: Tokens,
     pace: Pace,
     requests: Arc<Semaphore>,
-    headers: HeaderMap,
 }
 
 impl Upstream {
     /// Reads every file the settings name; a file that cannot be used is an error that names it.
     pub(crate) fn new(settings: Settings) -> Result<Self, SetupError> {
-        let fail = |problem: String| SetupError { registry: settings.registry.to_string(), problem };
-        let origin = egress::Origin::of(&settings.url).ok_or_else(|| fail("url: neither http nor https".to_owned()))?;
+        let fail = |problem: String| SetupError {
+            registry: settings.registry.to_string(),
+            problem,
+        };
+        let origin = egress::Origin::of(&settings.url)
+            .ok_or_else(|| fail("url: neither http nor https".to_owned()))?;
         let mut realms = settings.token_realms.clone();
         if settings.registry.is_docker_hub() {
             realms.extend(DOCKER_HUB_REALM.parse());
-        }
-        let mut headers = HeaderMap::new();
-        for (name, value) in &settings.headers {
-            let bad = |_| fail(format!("headers: {name:?} is not a header"));
-            let name = HeaderName::try_from(name).map_err(|_| bad(()))?;
-            let mut value = HeaderValue::try_from(value.expose_secret()).map_err(|_| bad(()))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
         }
         Ok(Self {
             clients: Clients::new(&settings)?,
@@ -111,7 +105,6 @@ impl Upstream {
             tokens: Tokens::new(),
             pace: Pace::new(),
             requests: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
-            headers,
             settings,
         })
     }
@@ -171,7 +164,12 @@ impl Upstream {
 
     /// Repeats `exchange` while another try may help, the budget has one, and the registry does not want to be left alone
     /// for longer than the caller can wait.
-    async fn with_retries<F>(&self, at: &At, deadline: Option<Instant>, exchange: impl Fn() -> F) -> Result<Answer, RexError>
+    async fn with_retries<F>(
+        &self,
+        at: &At,
+        deadline: Option<Instant>,
+        exchange: impl Fn() -> F,
+    ) -> Result<Answer, RexError>
     where
         F: Future<Output = Result<Answer, RexError>>,
     {
@@ -180,13 +178,21 @@ impl Upstream {
         loop {
             tries += 1;
             if let Err(left) = self.pace.wait(deadline).await {
-                let at = At { http_status: Some(429), ..at.clone() };
-                return Err(RexError::RateLimit { at, retry_after: Some(left) });
+                let at = At {
+                    http_status: Some(429),
+                    ..at.clone()
+                };
+                return Err(RexError::RateLimit {
+                    at,
+                    retry_after: Some(left),
+                });
             }
             let outcome = exchange().await;
             let wait = match &outcome {
                 Ok(answer) if answer.status().as_u16() == 429 => {
-                    let Some(wait) = answer.retry_after() else { return outcome };
+                    let Some(wait) = answer.retry_after() else {
+                        return outcome;
+                    };
                     self.pace.pause(wait);
                     wait
                 }
@@ -196,7 +202,8 @@ impl Upstream {
                 Err(error) if failure::is_transient(error) => retry::backoff(tries),
                 Ok(_) | Err(_) => return outcome,
             };
-            let too_late = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > retry::MAX_PATIENCE;
+            let too_late = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline)
+                || wait > retry::MAX_PATIENCE;
             if tries >= retry::MAX_TRIES || too_late || !self.pace.withdraw() {
                 return outcome;
             }
@@ -208,40 +215,60 @@ impl Upstream {
 
     /// Sends to where the registry is, and on to where it points. What belongs to the registry – `Authorization` and the
     /// configured headers – goes to its own origin alone; the specification says MUST NOT to anything else.
-    async fn follow(&self, request: &Request<'_>, authorization: Option<&HeaderValue>) -> Result<Answer, RexError> {
+    async fn follow(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Answer, RexError> {
         let at = self.at(request.scope.repository());
         let permit = self.permit().await?;
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let refuse = |problem| RexError::RegistryNotAllowed { at: at.clone(), problem };
+            let refuse = |problem| RexError::RegistryNotAllowed {
+                at: at.clone(),
+                problem,
+            };
             let admission = self.guard.admit(&url).map_err(refuse)?;
             let mut hop = reqwest::Request::new(request.method.clone(), url.clone());
             hop.headers_mut().clone_from(&request.headers);
             // Encoded bytes are not what a digest is of.
-            hop.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            hop.headers_mut()
+                .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if self.guard.is_registry(&url) {
-                hop.headers_mut().extend(self.headers.clone());
+                hop.headers_mut().extend(self.settings.headers.clone());
                 if let Some(value) = authorization {
                     hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
                 }
             }
-            let mut answer = self.exchange(self.clients.get(admission, request.protocol), hop, &at).await?;
+            let mut answer = self
+                .exchange(self.clients.get(admission, request.protocol), hop, &at)
+                .await?;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 answer.permit = Some(permit);
                 return Ok(answer);
             }
-            let location = answer.header(header::LOCATION).and_then(|location| url.join(location).ok());
+            let location = answer
+                .header(header::LOCATION)
+                .and_then(|location| url.join(location).ok());
             let next = location.ok_or_else(|| answer.invalid("a redirect without a usable Location"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(refuse("a redirect from https to http is not followed".to_owned()));
             }
             url = next;
         }
-        Err(RexError::Validation { at, problem: format!("more than {MAX_REDIRECTS} redirects") })
+        Err(RexError::Validation {
+            at,
+            problem: format!("more than {MAX_REDIRECTS} redirects"),
+        })
     }
 
     /// One exchange on the wire, up to the head of the answer.
-    async fn exchange(&self, client: &reqwest::Client, hop: reqwest::Request, at: &At) -> Result<Answer, RexError> {
+    async fn exchange(
+        &self,
+        client: &reqwest::Client,
+        hop: reqwest::Request,
+        at: &At,
+    ) -> Result<Answer, RexError> {
         let (connect, idle) = (self.settings.connect_timeout, self.settings.idle_timeout);
         let span = tracing::info_span!(
             "upstream",
@@ -252,9 +279,15 @@ impl Upstream {
         );
         let began = Instant::now();
         let limit = self.settings.header_timeout;
-        let sent = tokio::time::timeout(limit, client.execute(hop)).instrument(span.clone()).await;
+        let sent = tokio::time::timeout(limit, client.execute(hop))
+            .instrument(span.clone())
+            .await;
         let response = sent
-            .map_err(|_| RexError::Timeout { at: at.clone(), wait: Wait::Headers, limit })?
+            .map_err(|_| RexError::Timeout {
+                at: at.clone(),
+                wait: Wait::Headers,
+                limit,
+            })?
             .map_err(|error| failure::of(error, at.clone(), connect, idle))?;
         span.record("http.response.status_code", response.status().as_u16());
         Ok(Answer {
@@ -262,7 +295,11 @@ impl Upstream {
             at: at.clone(),
             scheme: AuthScheme::None,
             elapsed: began.elapsed(),
-            limits: answer::Limits { connect, idle, error_bytes: self.settings.auth_body_bytes },
+            limits: answer::Limits {
+                connect,
+                idle,
+                error_bytes: self.settings.auth_body_bytes,
+            },
             permit: None,
         })
     }
@@ -293,13 +330,20 @@ impl Upstream {
             protocol: Protocol::Any,
             deadline: None,
         };
-        let answer = self.with_retries(&at, None, || self.follow(&request, None)).await?;
+        let answer = self
+            .with_retries(&at, None, || self.follow(&request, None))
+            .await?;
         let challenge = Challenge::preferred(answer.headers()).filter(|_| answer.status().as_u16() == 401);
         if let Some(challenge) = &challenge {
             self.challenge.learn(challenge.clone());
         }
         Ok(challenge)
     }
+}
+
+/// Waits as before another try of a request that failed `tries` times.
+pub(crate) async fn pause_before_try(tries: u32) {
+    tokio::time::sleep(retry::backoff(tries)).await;
 }
 
 /// The challenge a registry gave last; the next call answers it before it is asked.

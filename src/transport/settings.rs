@@ -1,8 +1,8 @@
 //! What the operator says about one registry, as this layer needs it.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use secrecy::SecretString;
+use http::HeaderMap;
 use url::Url;
 
 use super::egress::Origin;
@@ -25,8 +25,8 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// Never offer HTTP/2, for registries behind proxies that break it.
     pub http1_only: bool,
-    /// Headers for every request to the registry's own origin.
-    pub headers: BTreeMap<String, SecretString>,
+    /// Headers for every request to the registry's own origin; they may be secrets.
+    pub headers: HeaderMap,
     /// Where credentials come from; the first source that has some for a repository wins.
     pub credentials: Vec<CredentialSource>,
     /// Token services, besides the registry's own origin, that may receive the credentials.
@@ -43,6 +43,20 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// The most bytes of a token answer or an error body.
     pub auth_body_bytes: usize,
+}
+
+/// Where Docker Hub's API is; image references name another host.
+const DOCKER_HUB_API: &str = "https://registry-1.docker.io";
+
+impl Settings {
+    /// Where a registry's API is when nobody says otherwise: `https://<name>`, and Docker Hub's own host.
+    pub fn default_url(registry: &Registry) -> Result<Url, url::ParseError> {
+        if registry.is_docker_hub() {
+            Url::parse(DOCKER_HUB_API)
+        } else {
+            Url::parse(&format!("https://{registry}"))
+        }
+    }
 }
 
 /// A TLS client certificate.

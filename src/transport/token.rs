@@ -9,6 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use moka::{Expiry, future::Cache};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -65,17 +66,33 @@ struct Lifetime;
 impl Expiry<Key, Token> for Lifetime {
     fn expire_after_create(&self, _: &Key, token: &Token, _: std::time::Instant) -> Option<Duration> {
         let margin = (token.lifetime / 4).min(MAX_MARGIN);
-        Some(token.lifetime.saturating_sub(margin).saturating_sub(token.fetched.elapsed()))
+        Some(
+            token
+                .lifetime
+                .saturating_sub(margin)
+                .saturating_sub(token.fetched.elapsed()),
+        )
     }
 
-    fn expire_after_update(&self, key: &Key, token: &Token, now: std::time::Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(
+        &self,
+        key: &Key,
+        token: &Token,
+        now: std::time::Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
         self.expire_after_create(key, token, now)
     }
 }
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        Self(Cache::builder().max_capacity(CAPACITY).expire_after(Lifetime).build())
+        Self(
+            Cache::builder()
+                .max_capacity(CAPACITY)
+                .expire_after(Lifetime)
+                .build(),
+        )
     }
 
     /// The token for a scope, from the cache or from one exchange that all who miss now share.
@@ -96,7 +113,11 @@ impl Tokens {
             scope: scope.clone(),
         };
         if let Some(refused) = refused
-            && self.0.get(&key).await.is_some_and(|cached| cached.fetched == refused.fetched)
+            && self
+                .0
+                .get(&key)
+                .await
+                .is_some_and(|cached| cached.fetched == refused.fetched)
         {
             self.0.invalidate(&key).await;
         }
@@ -115,8 +136,14 @@ async fn exchange(
     credential: Option<&Credential>,
 ) -> Result<Token, RexError> {
     let at = upstream.at(scope.repository());
-    let not_allowed = |problem| RexError::RegistryNotAllowed { at: at.clone(), problem };
-    let admission = upstream.guard.admit(&realm.url).map_err(|problem| not_allowed(format!("token realm: {problem}")))?;
+    let not_allowed = |problem| RexError::RegistryNotAllowed {
+        at: at.clone(),
+        problem,
+    };
+    let admission = upstream
+        .guard
+        .admit(&realm.url)
+        .map_err(|problem| not_allowed(format!("token realm: {problem}")))?;
     if credential.is_some() && !upstream.guard.may_receive_credentials(&realm.url) {
         let host = realm.url.host_str().unwrap_or_default();
         return Err(not_allowed(format!(
@@ -125,19 +152,39 @@ async fn exchange(
         )));
     }
     let (post, pair) = match credential.map(Credential::secret) {
-        Some(Secret::Identity { token, pair }) => (Some(token), pair.as_ref().map(|(user, pass)| (user.as_str(), pass))),
+        Some(Secret::Identity { token, pair }) => (
+            Some(token),
+            pair.as_ref().map(|(user, pass)| (user.as_str(), pass)),
+        ),
         Some(Secret::Password { username, password }) => (None, Some((username.as_str(), password))),
         Some(Secret::Bearer(_)) | None => (None, None),
     };
     if let Some(identity) = post {
-        let answer = Exchange { upstream, realm, scope, admission, at: &at }.post(identity).await?;
+        let answer = Exchange {
+            upstream,
+            realm,
+            scope,
+            admission,
+            at: &at,
+        }
+        .post(identity)
+        .await?;
         // ACR answers 400, Artifactory 401, others 404 or 405 to a POST they do not support.
         let refused = matches!(answer.status.as_u16(), 400 | 401 | 404 | 405);
         if !(refused && pair.is_some()) {
             return answer.token(at);
         }
     }
-    Exchange { upstream, realm, scope, admission, at: &at }.get(pair).await?.token(at)
+    Exchange {
+        upstream,
+        realm,
+        scope,
+        admission,
+        at: &at,
+    }
+    .get(pair)
+    .await?
+    .token(at)
 }
 
 struct Exchange<'a> {
@@ -176,8 +223,17 @@ impl Exchange<'_> {
     }
 
     async fn post(&self, identity: &SecretString) -> Result<TokenAnswer, RexError> {
+        let mut request = reqwest::Request::new(Method::POST, self.realm.url.clone());
+        let form_type = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form_type);
+        *request.body_mut() = Some(self.form(identity).into());
+        self.send(request).await
+    }
+
+    fn form(&self, identity: &SecretString) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
+        form.append_pair("grant_type", "refresh_token")
+            .append_pair("client_id", CLIENT_ID);
         form.append_pair("refresh_token", identity.expose_secret());
         if let Some(service) = &self.realm.service {
             form.append_pair("service", service);
@@ -185,11 +241,7 @@ impl Exchange<'_> {
         if let Some(scope) = self.scope.text() {
             form.append_pair("scope", &scope);
         }
-        let mut request = reqwest::Request::new(Method::POST, self.realm.url.clone());
-        let form_type = header::HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(header::CONTENT_TYPE, form_type);
-        *request.body_mut() = Some(form.finish().into());
-        self.send(request).await
+        form.finish()
     }
 
     /// Sends, and sends again under the same budget as any request. Redirects are not followed: credentials are in it.
@@ -209,25 +261,26 @@ impl Exchange<'_> {
         let status = answer.status();
         let from = url.host_str().unwrap_or_default().to_owned();
         let limit = self.upstream.settings.auth_body_bytes;
-        let body = if status.is_success() { answer.read("token answer", limit).await?.to_vec() } else { Vec::new() };
-        Ok(TokenAnswer { status, from, body: body.into(), fetched: Instant::now() })
+        let body = if status.is_success() {
+            answer.read("token answer", limit).await?
+        } else {
+            Bytes::new()
+        };
+        Ok(TokenAnswer {
+            status,
+            from,
+            body,
+            fetched: Instant::now(),
+        })
     }
 }
 
 struct TokenAnswer {
     status: StatusCode,
     from: String,
-    body: SecretBytes,
+    /// Holds the token; so this type has no Debug.
+    body: Bytes,
     fetched: Instant,
-}
-
-/// The body holds the token.
-struct SecretBytes(Vec<u8>);
-
-impl From<Vec<u8>> for SecretBytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self(bytes)
-    }
 }
 
 #[derive(Deserialize)]
@@ -257,17 +310,30 @@ impl TokenAnswer {
                 return Err(RexError::Validation { at, problem });
             }
         }
-        let invalid = |at, problem: &str| RexError::Validation { at, problem: format!("the token service {from}: {problem}") };
-        let Ok(body) = serde_json::from_slice::<Body>(&self.body.0) else {
+        let invalid = |at, problem: &str| RexError::Validation {
+            at,
+            problem: format!("the token service {from}: {problem}"),
+        };
+        let Ok(body) = serde_json::from_slice::<Body>(&self.body) else {
             return Err(invalid(at, "its answer is not a token in JSON"));
         };
-        let filled = |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
+        let filled =
+            |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
         let Some(secret) = filled(body.token).or(filled(body.access_token)) else {
             return Err(invalid(at, "its answer holds neither token nor access_token"));
         };
-        let seconds = body.expires_in.and_then(|number| number.as_f64()).filter(|seconds| *seconds > 0.0);
-        let lifetime = seconds.map_or(DEFAULT_LIFETIME, |s| Duration::from_secs_f64(s.min(MAX_LIFETIME.as_secs_f64())));
-        Ok(Token { secret, lifetime, fetched: self.fetched })
+        let seconds = body
+            .expires_in
+            .and_then(|number| number.as_f64())
+            .filter(|seconds| *seconds > 0.0);
+        let lifetime = seconds.map_or(DEFAULT_LIFETIME, |s| {
+            Duration::from_secs_f64(s.min(MAX_LIFETIME.as_secs_f64()))
+        });
+        Ok(Token {
+            secret,
+            lifetime,
+            fetched: self.fetched,
+        })
     }
 }
 

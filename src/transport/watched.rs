@@ -48,7 +48,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
             path: path.to_owned(),
             parse,
             current: RwLock::new(Arc::new(content)),
-            look: Mutex::new(Look { next: Instant::now() + LOOK_EVERY, bytes }),
+            look: Mutex::new(Look {
+                next: Instant::now() + LOOK_EVERY,
+                bytes,
+            }),
         })
     }
 
@@ -76,7 +79,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
     async fn look_again(&self, look: &mut Look) {
         look.next = Instant::now() + LOOK_EVERY;
         let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let read = tokio::task::spawn_blocking(move || read(&path))
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
         let content = match read {
             Ok(bytes) if bytes == look.bytes => return,
             Ok(bytes) => {
@@ -100,7 +105,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    fs::File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 1 MiB"));
     }

@@ -1,0 +1,482 @@
+//! Blobs: OCI Distribution Specification, "Pulling blobs", with ranges (RFC 9110 section 14).
+//!
+//! A [`Blob`] is polled: it reads from the registry when it is asked for the next piece, and dropping it ends the request.
+//! Two promises are kept here:
+//!
+//! - **No wrong byte.** A whole blob is hashed piece by piece as it is handed out, and the piece that would complete it is
+//!   handed out only when the digest matches.
+//! - **A cut costs nothing.** When the connection breaks, the rest is asked for with a closed range, through the registry
+//!   again – a presigned storage URL may be stale by now – and the hash goes on.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, header};
+use tokio::time::Instant;
+
+use super::{Client, Target, content_range::ContentRange, endpoint};
+use crate::{
+    error::{At, Missing, RexError},
+    oci::{Digest, Verifier},
+    transport::{Answer, Body, Protocol, Request, Scope, Upstream, pause_before_try},
+};
+
+/// Attempts in a row that bring no byte before a cut becomes the caller's error.
+const MAX_FRUITLESS: u32 = 3;
+
+/// What is held back while the size is not known: enough that a blob without its end is of no use to anyone.
+const HELD_BACK: usize = 16 * 1024;
+
+/// Which part of a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlobRange {
+    /// The first byte.
+    pub offset: u64,
+    /// The most bytes; `None` is to the end.
+    pub limit: Option<u64>,
+}
+
+/// A blob on its way.
+#[derive(Debug)]
+pub struct Blob {
+    upstream: Arc<Upstream>,
+    target: Target,
+    scope: Scope,
+    digest: Digest,
+    deadline: Option<Instant>,
+    media_type: String,
+    size: Option<u64>,
+    range: BlobRange,
+    /// The end of what will be handed out, exclusive; `None` while the size is not known.
+    end: Option<u64>,
+    /// The next byte to hand out.
+    position: u64,
+    source: Source,
+    /// Bytes that came and were not handed out; they begin at `position`.
+    pending: Bytes,
+    /// Bytes after `pending`, held back because the end may be near.
+    held: Bytes,
+    /// Hashes what is handed out; `None` for a part of a blob, which no digest is of.
+    verifier: Option<Verifier>,
+    resumes: u32,
+    fruitless: u32,
+    /// Whether a registry that ignores ranges has already sent the beginning once more.
+    repeated: bool,
+}
+
+/// Where the next bytes come from.
+#[derive(Debug)]
+enum Source {
+    /// The connection, and how many of its bytes come before the position.
+    Open { body: Body, skip: u64 },
+    /// The connection was lost, or given back; the next read asks for the rest.
+    Detached,
+    /// The registry has sent everything.
+    Finished,
+}
+
+impl Client {
+    /// Opens a blob and waits for the registry's answer (end-2).
+    pub async fn blob(
+        &self,
+        target: &Target,
+        digest: &Digest,
+        range: BlobRange,
+        deadline: Option<Instant>,
+    ) -> Result<Blob, RexError> {
+        let mut blob = Blob {
+            upstream: self.upstream(&target.registry)?,
+            target: target.clone(),
+            scope: Scope::Pull(target.repository.clone()),
+            digest: digest.clone(),
+            deadline,
+            media_type: String::new(),
+            size: None,
+            range,
+            end: None,
+            position: range.offset,
+            source: Source::Detached,
+            pending: Bytes::new(),
+            held: Bytes::new(),
+            verifier: None,
+            resumes: 0,
+            fruitless: 0,
+            repeated: false,
+        };
+        blob.open().await?;
+        let whole = range.offset == 0
+            && range
+                .limit
+                .is_none_or(|limit| blob.size.is_some_and(|size| limit >= size));
+        if whole {
+            blob.verifier = Some(Verifier::new(digest.algorithm()));
+        }
+        Ok(blob)
+    }
+}
+
+impl Blob {
+    /// The digest that was asked for.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The registry's `Content-Type`.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.media_type
+    }
+
+    /// The size of the whole blob in bytes, where the registry told it.
+    #[must_use]
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// How many bytes will be handed out, where it is known.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.end.map(|end| end.saturating_sub(self.range.offset))
+    }
+
+    /// Where the next piece begins.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether the end of [`next`](Self::next) means that the digest matched.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.verifier.is_some()
+    }
+
+    /// How many lost connections were made good.
+    #[must_use]
+    pub fn resumes(&self) -> u32 {
+        self.resumes
+    }
+
+    /// Gives the connection back, and every byte that was not handed out: the next read asks for them again. For readers
+    /// who stand still, so that they hold neither memory nor a registry's connection.
+    pub fn detach(&mut self) {
+        if let Source::Open { .. } = self.source {
+            self.source = Source::Detached;
+            self.pending = Bytes::new();
+            self.held = Bytes::new();
+        }
+    }
+
+    /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: a piece is handed out or kept.
+    pub async fn next(&mut self, max: usize) -> Result<Option<Bytes>, RexError> {
+        loop {
+            if self.stop().is_some_and(|stop| self.position >= stop) {
+                return self.finish().map(|()| None);
+            }
+            if !self.pending.is_empty() {
+                return self.hand_out(max).map(Some);
+            }
+            if let Source::Finished = self.source {
+                // Only now is the size known.
+                self.pending = std::mem::take(&mut self.held);
+                self.end = Some(self.position.saturating_add(self.pending.len() as u64));
+                continue;
+            }
+            self.receive().await?;
+        }
+    }
+
+    fn hand_out(&mut self, max: usize) -> Result<Bytes, RexError> {
+        let left = self.stop().map_or(u64::MAX, |stop| stop - self.position);
+        let length = self
+            .pending
+            .len()
+            .min(max.max(1))
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let piece = self.pending.split_to(length);
+        self.position += length as u64;
+        if let Some(verifier) = &mut self.verifier {
+            verifier.update(&piece);
+        }
+        if self.end == Some(self.position) {
+            self.finish()?;
+        }
+        Ok(piece)
+    }
+
+    /// Compares the digest, once everything has been hashed.
+    fn finish(&mut self) -> Result<(), RexError> {
+        self.source = Source::Finished;
+        let Some(verifier) = &self.verifier else {
+            return Ok(());
+        };
+        let computed = verifier.clone().finish();
+        if computed == self.digest {
+            return Ok(());
+        }
+        let problem = format!(
+            "{} bytes came for {}, and their digest is {computed}",
+            verifier.seen(),
+            self.digest
+        );
+        Err(RexError::Integrity {
+            at: self.at(),
+            problem,
+        })
+    }
+
+    /// Waits for bytes, for the end, or for a connection that can give them.
+    async fn receive(&mut self) -> Result<(), RexError> {
+        let Source::Open { body, skip } = &mut self.source else {
+            return match self.open().await {
+                Err(error) if is_cut(&error) => self.cut(error).await,
+                outcome => outcome,
+            };
+        };
+        match body.next().await {
+            Ok(Some(mut chunk)) => {
+                let skipped = chunk.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
+                *skip -= skipped as u64;
+                bytes::Buf::advance(&mut chunk, skipped);
+                if !chunk.is_empty() {
+                    self.fruitless = 0;
+                    self.take(chunk);
+                }
+                Ok(())
+            }
+            Ok(None) => {
+                let short = *skip;
+                let arrived = self.position + (self.pending.len() + self.held.len()) as u64;
+                match self.end {
+                    Some(end) if arrived < end => {
+                        let problem = "the body ended early".to_owned();
+                        self.cut(RexError::Network {
+                            at: self.at(),
+                            problem,
+                            cause: None,
+                        })
+                        .await
+                    }
+                    None if short > 0 => {
+                        let (offset, size) = (self.position, Some(self.position - short));
+                        Err(RexError::Range {
+                            at: self.at(),
+                            offset,
+                            size,
+                        })
+                    }
+                    _ => {
+                        self.source = Source::Finished;
+                        Ok(())
+                    }
+                }
+            }
+            Err(error) if is_cut(&error) => self.cut(error).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a chunk of the registry's; while the size is not known, its end is held back.
+    fn take(&mut self, mut chunk: Bytes) {
+        if self.end.is_some() {
+            self.pending = chunk;
+            return;
+        }
+        let tail = chunk.split_off(chunk.len() - chunk.len().min(HELD_BACK));
+        // A copy, so that the end of a chunk does not keep all of it in memory.
+        let before = std::mem::replace(&mut self.held, Bytes::copy_from_slice(&tail));
+        let mut pending = BytesMut::with_capacity(before.len() + chunk.len());
+        pending.extend_from_slice(&before);
+        pending.extend_from_slice(&chunk);
+        self.pending = pending.freeze();
+    }
+
+    /// Notes a lost connection; an error when too many in a row have brought nothing.
+    async fn cut(&mut self, error: RexError) -> Result<(), RexError> {
+        self.detach();
+        self.fruitless += 1;
+        if self.fruitless > MAX_FRUITLESS {
+            return Err(error);
+        }
+        self.resumes += 1;
+        tracing::debug!(%error, position = self.position, "the blob's connection was lost; asking for the rest");
+        if self.fruitless > 1 {
+            pause_before_try(self.fruitless).await;
+        }
+        Ok(())
+    }
+
+    /// Asks for everything from the position on, and makes sure that this is what comes.
+    async fn open(&mut self) -> Result<(), RexError> {
+        let first_time = self.media_type.is_empty();
+        let range = match self.stop() {
+            Some(end) => Some(format!("bytes={}-{}", self.position, end.saturating_sub(1))),
+            None if self.position > 0 => Some(format!("bytes={}-", self.position)),
+            None => None,
+        };
+        let answer = self.request(Method::GET, range.as_deref()).await?;
+        match answer.status().as_u16() {
+            206 => self.take_part(answer),
+            200..=299 => self.take_all(answer, first_time),
+            416 if first_time => self.past_the_end(answer).await,
+            _ => Err(answer
+                .rejection()
+                .await
+                .into_error(Missing::Blob, self.digest.as_str())),
+        }
+    }
+
+    async fn request(&self, method: Method, range: Option<&str>) -> Result<Answer, RexError> {
+        let mut headers = HeaderMap::new();
+        if let Some(range) = range {
+            let value = HeaderValue::try_from(range).map_err(|_| self.invalid("no range".to_owned()))?;
+            headers.insert(header::RANGE, value);
+        }
+        let url = endpoint::blob(&self.upstream.base(), &self.target.repository, &self.digest);
+        let (scope, protocol, deadline) = (&self.scope, Protocol::Http1, self.deadline);
+        self.upstream
+            .send(&Request {
+                method,
+                url,
+                scope,
+                headers,
+                protocol,
+                deadline,
+            })
+            .await
+    }
+
+    /// 206: only with a `Content-Range` that begins where it was asked to, of a blob of the same size.
+    fn take_part(&mut self, answer: Answer) -> Result<(), RexError> {
+        let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
+        let Some(ContentRange {
+            bytes: Some((first, last)),
+            size,
+        }) = range
+        else {
+            return Err(answer.invalid("a 206 without a valid Content-Range"));
+        };
+        if first != self.position || self.end.is_some_and(|end| last >= end) {
+            let asked = self.position;
+            return Err(answer.invalid(format!(
+                "bytes from {asked} were asked for, and bytes {first}-{last} came"
+            )));
+        }
+        self.learn(&answer, size)?;
+        self.settle_end();
+        self.source = Source::Open {
+            body: answer.into_body()?,
+            skip: 0,
+        };
+        Ok(())
+    }
+
+    /// 200: the whole blob. What comes before the position is skipped; a resumed read allows that once.
+    fn take_all(&mut self, answer: Answer, first_time: bool) -> Result<(), RexError> {
+        let size = answer
+            .header(header::CONTENT_LENGTH)
+            .and_then(|length| length.parse().ok());
+        self.learn(&answer, size)?;
+        if !first_time && self.position > 0 && std::mem::replace(&mut self.repeated, true) {
+            return Err(answer.invalid("it ignores ranges, and the connection broke more than once"));
+        }
+        if let Some(size) = self.size.filter(|size| self.position > *size) {
+            return Err(RexError::Range {
+                at: answer.at(),
+                offset: self.position,
+                size: Some(size),
+            });
+        }
+        self.settle_end();
+        self.source = Source::Open {
+            body: answer.into_body()?,
+            skip: self.position,
+        };
+        Ok(())
+    }
+
+    /// 416: fine when the offset is the blob's size, and OUT_OF_RANGE when it is past it.
+    async fn past_the_end(&mut self, answer: Answer) -> Result<(), RexError> {
+        let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
+        let size = match range.and_then(|range| range.size) {
+            Some(size) => Some(size),
+            None => {
+                let head = self.request(Method::HEAD, None).await?;
+                let length = head
+                    .header(header::CONTENT_LENGTH)
+                    .and_then(|length| length.parse().ok());
+                length.filter(|_| head.status().is_success())
+            }
+        };
+        if size != Some(self.position) {
+            return Err(RexError::Range {
+                at: answer.at(),
+                offset: self.position,
+                size,
+            });
+        }
+        self.learn(&answer, size)?;
+        self.media_type = "application/octet-stream".to_owned();
+        self.settle_end();
+        self.source = Source::Finished;
+        Ok(())
+    }
+
+    /// Takes what an answer tells of the blob; every answer must tell the same.
+    fn learn(&mut self, answer: &Answer, size: Option<u64>) -> Result<(), RexError> {
+        if let (Some(known), Some(told)) = (self.size, size)
+            && known != told
+        {
+            let problem = format!("{} had {known} bytes, and now has {told}", self.digest);
+            return Err(RexError::Integrity {
+                at: answer.at(),
+                problem,
+            });
+        }
+        self.size = self.size.or(size);
+        if self.media_type.is_empty() {
+            self.media_type = answer
+                .content_type()
+                .unwrap_or_else(|| "application/octet-stream".to_owned());
+        }
+        Ok(())
+    }
+
+    fn settle_end(&mut self) {
+        if let Some(size) = self.size {
+            self.end = Some(self.wanted().map_or(size, |wanted| wanted.min(size)));
+        }
+    }
+
+    /// Where handing out stops, as far as that is known.
+    fn stop(&self) -> Option<u64> {
+        self.end.or_else(|| self.wanted())
+    }
+
+    /// The end that the caller's limit asks for.
+    fn wanted(&self) -> Option<u64> {
+        self.range
+            .limit
+            .map(|limit| self.range.offset.saturating_add(limit))
+    }
+
+    fn at(&self) -> At {
+        self.upstream.at(Some(&self.target.repository))
+    }
+
+    fn invalid(&self, problem: String) -> RexError {
+        RexError::Validation {
+            at: self.at(),
+            problem,
+        }
+    }
+}
+
+/// Whether an error is a lost connection, after which the rest can be asked for.
+fn is_cut(error: &RexError) -> bool {
+    matches!(
+        error,
+        RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. }
+    )
+}

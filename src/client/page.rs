@@ -1,0 +1,248 @@
+//! Lists, a page at a time: tags (OCI Distribution Specification, "Listing Tags") and the catalog (distribution's HTTP API
+//! V2, "Catalog").
+//!
+//! Registries follow `Link`, not `last`: Quay, ECR and others use opaque cursors. A page of ours is at most one page of the
+//! registry; when the registry's is larger than was asked for, ours is a window of it.
+
+use http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use url::form_urlencoded;
+
+use super::{
+    Client, Target, endpoint, expect_success, get,
+    link::{self, Next},
+    page_token::PageToken,
+};
+use crate::{
+    error::{At, Missing, RexError},
+    oci::{Registry, Repository, Tag},
+    transport::{Answer, Scope, Upstream},
+};
+
+/// ECR and ACR refuse more.
+const MAX_PAGE_SIZE: usize = 1000;
+
+/// Quay refused more than this once; what is asked for after a registry refused `n`.
+const CAUTIOUS_PAGE_SIZE: usize = 100;
+
+/// A list of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// The repositories of a registry.
+    Catalog(Registry),
+    /// The tags of a repository.
+    Tags(Target),
+}
+
+/// Which page.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// The list.
+    pub listing: Listing,
+    /// The most entries of the page, from 1 to 1000.
+    pub size: usize,
+    /// Where to go on; `None` begins.
+    pub token: Option<PageToken>,
+}
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Names, in the registry's order.
+    pub entries: Vec<String>,
+    /// Where to go on; `None` is the end.
+    pub next: Option<PageToken>,
+}
+
+impl Client {
+    /// Fetches a page of a list.
+    pub async fn list(&self, request: &PageRequest, deadline: Option<Instant>) -> Result<Page, RexError> {
+        let registry = match &request.listing {
+            Listing::Catalog(registry) => registry,
+            Listing::Tags(target) => &target.registry,
+        };
+        let upstream = self.upstream(registry)?;
+        let scope = match &request.listing {
+            Listing::Catalog(registry) if registry.is_docker_hub() => {
+                let at = At {
+                    registry: registry.to_string(),
+                    ..At::default()
+                };
+                return Err(RexError::Unsupported {
+                    at,
+                    problem: "Docker Hub has no catalog".to_owned(),
+                });
+            }
+            Listing::Catalog(_) => Scope::Catalog,
+            Listing::Tags(target) => Scope::Pull(target.repository.clone()),
+        };
+        let walk = Walk {
+            client: self,
+            upstream: &upstream,
+            request,
+            scope: &scope,
+            deadline,
+        };
+        let size = request.size.clamp(1, MAX_PAGE_SIZE);
+        match &request.token {
+            Some(token) => walk.page(token.query.as_deref(), token.clone(), size).await,
+            None => walk.first_page(size).await,
+        }
+    }
+}
+
+struct Walk<'a> {
+    client: &'a Client,
+    upstream: &'a Upstream,
+    request: &'a PageRequest,
+    scope: &'a Scope,
+    deadline: Option<Instant>,
+}
+
+impl Walk<'_> {
+    /// Asks for `n` entries, and for fewer or as many as the registry likes when it does not like `n`.
+    async fn first_page(&self, size: usize) -> Result<Page, RexError> {
+        let asked = format!("n={size}");
+        let cautious = (size > CAUTIOUS_PAGE_SIZE).then(|| format!("n={CAUTIOUS_PAGE_SIZE}"));
+        let queries = [Some(Some(asked)), cautious.map(Some), Some(None)];
+        let mut refused = None;
+        for query in queries.into_iter().flatten() {
+            let start = PageToken::new(&self.request.listing, query.clone(), 0, 0, None);
+            match self.page(query.as_deref(), start, size).await {
+                Err(error) if is_about_n(&error) => refused = Some(error),
+                outcome => return outcome,
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.invalid("no page".to_owned())))
+    }
+
+    async fn page(&self, query: Option<&str>, from: PageToken, size: usize) -> Result<Page, RexError> {
+        if from.pages >= self.client.limits.max_pages {
+            return Err(self.invalid(format!(
+                "the list has more than {} pages",
+                self.client.limits.max_pages
+            )));
+        }
+        let query = query.map(clamp_n);
+        let answer = self.fetch(query.as_deref()).await?;
+        let next = link::next(answer.headers());
+        let all = self.names(answer).await?;
+        let listing = &self.request.listing;
+        let last = all.last().map(|name| fingerprint(name));
+        if from.last.is_some() && last == from.last && from.skip == 0 {
+            return Err(self.invalid("a page of the list repeats the page before it".to_owned()));
+        }
+        let rest = all.get(from.skip..).unwrap_or_default();
+        let entries: Vec<String> = rest.iter().take(size).cloned().collect();
+        let next = if rest.len() > size {
+            Some(from.further(size, query))
+        } else {
+            match next {
+                Next::End => None,
+                Next::Query(next) if Some(&next) != query.as_ref() => Some(PageToken::new(
+                    listing,
+                    Some(next),
+                    0,
+                    from.pages.saturating_add(1),
+                    last.or(from.last),
+                )),
+                Next::Query(_) => {
+                    return Err(self.invalid("the Link of a page points to that page".to_owned()));
+                }
+                Next::Unusable => {
+                    return Err(self.invalid("the Link of a page cannot be followed".to_owned()));
+                }
+            }
+        };
+        Ok(Page { entries, next })
+    }
+
+    async fn fetch(&self, query: Option<&str>) -> Result<Answer, RexError> {
+        let base = self.upstream.base();
+        let url = match &self.request.listing {
+            Listing::Catalog(_) => endpoint::catalog(&base, query),
+            Listing::Tags(target) => endpoint::tags(&base, &target.repository, query),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let answer = self
+            .upstream
+            .send(&get(url, self.scope, headers, self.deadline))
+            .await?;
+        let no_catalog =
+            matches!(self.request.listing, Listing::Catalog(_)) && answer.status().as_u16() == 404;
+        if no_catalog {
+            let problem = "the registry has no catalog".to_owned();
+            return Err(RexError::Unsupported {
+                at: answer.at(),
+                problem,
+            });
+        }
+        expect_success(answer, Missing::Repository, "").await
+    }
+
+    /// The names in a page; nulls (Nexus), and names that are none (Artifactory lists digests as tags), are skipped.
+    async fn names(&self, answer: Answer) -> Result<Vec<String>, RexError> {
+        #[derive(Deserialize)]
+        struct Names {
+            #[serde(alias = "tags")]
+            repositories: Option<Vec<Option<String>>>,
+        }
+        let content_type = answer
+            .content_type()
+            .unwrap_or_else(|| "no content type".to_owned());
+        let not_a_list = answer.invalid(format!(
+            "a list was asked for and {content_type} came that is not one"
+        ));
+        let body = answer
+            .read("list page", self.client.limits.list_page_bytes)
+            .await?;
+        let names: Names = serde_json::from_slice(&body).map_err(|_| not_a_list)?;
+        let is_name = |name: &String| match &self.request.listing {
+            Listing::Catalog(_) => name.parse::<Repository>().is_ok(),
+            Listing::Tags(_) => name.parse::<Tag>().is_ok(),
+        };
+        Ok(names
+            .repositories
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .filter(is_name)
+            .collect())
+    }
+
+    fn invalid(&self, problem: String) -> RexError {
+        RexError::Validation {
+            at: self.upstream.at(self.scope.repository()),
+            problem,
+        }
+    }
+}
+
+/// Whether a registry refused the page size: Quay and others with 400 or 413.
+fn is_about_n(error: &RexError) -> bool {
+    matches!(error, RexError::Validation { at, .. } if matches!(at.http_status, Some(400 | 413)))
+}
+
+/// A token's query is the registry's word, or a forger's: `n` in it is held to the limit (CVE-2023-2253).
+fn clamp_n(query: &str) -> String {
+    let too_many = |value: &str| value.parse::<usize>().map_or(true, |n| n > MAX_PAGE_SIZE);
+    if !form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "n" && too_many(&value)) {
+        return query.to_owned();
+    }
+    let mut clamped = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        let over = name == "n" && too_many(&value);
+        clamped.append_pair(&name, if over { "1000" } else { &value });
+    }
+    clamped.finish()
+}
+
+fn fingerprint(name: &str) -> u32 {
+    Sha256::digest(name.as_bytes())
+        .iter()
+        .take(4)
+        .fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
+}

@@ -1,0 +1,29 @@
+//! The embedded sample registry: a small, read-only registry of the OCI Distribution specification, with real content.
+//!
+//! `rexd demo` puts the service in front of it, so that every RPC can be tried without a network; the tests use the same
+//! one, so that what they prove is proved over real HTTP. It knows nothing of the rest of this crate: a mistake in our
+//! names, digests or URLs cannot hide by being made on both sides.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `sample` | repositories, tags, manifests and blobs in memory, each under the digest of its exact bytes |
+//! | `content` | the four repositories of the sample |
+//! | `image` | image manifests, configurations and indexes, in OCI's and Docker's media types |
+//! | `layer` | reproducible tar+gzip layers |
+//! | `registry` | the listener and its connections |
+//! | `routes` | from a request to its answer: the endpoints of the specification |
+//! | `page` | `n`, `last` and the `Link` header |
+//! | `range` | the `Range` header |
+
+mod content;
+mod image;
+mod layer;
+mod page;
+mod range;
+mod registry;
+mod routes;
+mod sample;
+
+pub use content::{APP, DOCKER, MANY, MANY_TAGS, SBOM};
+pub use registry::DemoRegistry;
+pub use sample::{Sample, SampleError, SampleManifest, SampleRepository};

@@ -1,0 +1,233 @@
+//! Between the API's messages and the domain's types. What passes here is well-formed, and admitted by the policy.
+
+use std::{collections::HashMap, str::FromStr};
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use prost::Message as _;
+
+use super::proto;
+use crate::{
+    client::{
+        Accept, AuthScheme, BlobRange, Document, Listing, Manifest, ManifestOptions, Page, PageRequest,
+        PageToken, Pong, Target,
+    },
+    error::RexError,
+    oci::{Digest, ParseError, Reference, Registry, Repository},
+    policy::Policy,
+};
+
+/// AIP-158: what a page holds when the caller does not say, and at most.
+const DEFAULT_PAGE_SIZE: usize = 100;
+const MAX_PAGE_SIZE: usize = 1000;
+
+/// Chunk sizes, in bytes, that a caller may choose.
+const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
+
+/// The default chunk; see the README's measurements.
+const DEFAULT_CHUNK_BYTES: usize = 256 * 1024;
+
+/// gRPC clients take messages of 4 MiB unless told otherwise; some of that is the answer's other fields.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 1024;
+
+/// Reads requests, under a policy.
+pub(super) struct Call<'a>(pub(super) &'a Policy);
+
+impl Call<'_> {
+    pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {
+        self.registry(&request.registry)
+    }
+
+    pub(super) fn catalog(&self, request: &proto::ListCatalogRequest) -> Result<PageRequest, RexError> {
+        let listing = Listing::Catalog(self.registry(&request.registry)?);
+        page_request(listing, request.page_size, &request.page_token)
+    }
+
+    pub(super) fn tags(&self, request: &proto::ListTagsRequest) -> Result<PageRequest, RexError> {
+        let listing = Listing::Tags(self.target(&request.registry, &request.repository)?);
+        page_request(listing, request.page_size, &request.page_token)
+    }
+
+    pub(super) fn manifest(
+        &self,
+        request: &proto::GetManifestRequest,
+    ) -> Result<(Target, Reference, ManifestOptions), RexError> {
+        let target = self.target(&request.registry, &request.repository)?;
+        let reference = parse("reference", &request.reference)?;
+        let platform = match request.platform.as_str() {
+            "" => None,
+            platform => Some(parse("platform", platform)?),
+        };
+        let accept = Accept::new(&request.accept_media_types)?;
+        Ok((target, reference, ManifestOptions { accept, platform }))
+    }
+
+    /// Target, digest, range, and the size of chunks.
+    pub(super) fn blob(
+        &self,
+        request: &proto::StreamBlobRequest,
+    ) -> Result<(Target, Digest, BlobRange, usize), RexError> {
+        let target = self.target(&request.registry, &request.repository)?;
+        let digest = parse("digest", &request.digest)?;
+        let not_negative =
+            |field, value: i64| u64::try_from(value).map_err(|_| RexError::invalid(field, "is negative"));
+        let offset = not_negative("offset", request.offset)?;
+        let limit = Some(not_negative("limit", request.limit)?).filter(|limit| *limit > 0);
+        let chunk_bytes = match usize::try_from(request.max_chunk_bytes) {
+            Ok(0) => DEFAULT_CHUNK_BYTES,
+            Ok(bytes) => bytes.clamp(*CHUNK_BYTES.start(), *CHUNK_BYTES.end()),
+            Err(_) => return Err(RexError::invalid("max_chunk_bytes", "is negative")),
+        };
+        Ok((target, digest, BlobRange { offset, limit }, chunk_bytes))
+    }
+
+    fn target(&self, registry: &str, repository: &str) -> Result<Target, RexError> {
+        let registry = self.parse_registry(registry)?;
+        let repository = Repository::of(&registry, repository)
+            .map_err(|ParseError(problem)| RexError::invalid("repository", problem))?;
+        self.0.admit(&registry)?;
+        Ok(Target { registry, repository })
+    }
+
+    fn registry(&self, text: &str) -> Result<Registry, RexError> {
+        let registry = self.parse_registry(text)?;
+        self.0.admit(&registry)?;
+        Ok(registry)
+    }
+
+    fn parse_registry(&self, text: &str) -> Result<Registry, RexError> {
+        if text.is_empty() {
+            Ok(self.0.default_registry().clone())
+        } else {
+            parse("registry", text)
+        }
+    }
+}
+
+fn parse<T: FromStr<Err = ParseError>>(field: &'static str, text: &str) -> Result<T, RexError> {
+    text.parse()
+        .map_err(|ParseError(problem)| RexError::invalid(field, problem))
+}
+
+fn page_request(listing: Listing, page_size: i32, page_token: &str) -> Result<PageRequest, RexError> {
+    let size = match usize::try_from(page_size) {
+        Ok(0) => DEFAULT_PAGE_SIZE,
+        Ok(size) => size.min(MAX_PAGE_SIZE),
+        Err(_) => return Err(RexError::invalid("page_size", "is negative")),
+    };
+    let token = match page_token {
+        "" => None,
+        text => {
+            let invalid = |ParseError(problem)| RexError::invalid("page_token", problem);
+            Some(PageToken::decode(text, &listing).map_err(invalid)?)
+        }
+    };
+    Ok(PageRequest { listing, size, token })
+}
+
+pub(super) fn ping_response(registry: &Registry, pong: Pong) -> proto::PingResponse {
+    let auth_scheme = match pong.scheme {
+        AuthScheme::None => proto::AuthScheme::None,
+        AuthScheme::Basic => proto::AuthScheme::Basic,
+        AuthScheme::Bearer => proto::AuthScheme::Bearer,
+    };
+    proto::PingResponse {
+        registry: registry.to_string(),
+        api_version: pong.api_version,
+        auth_scheme: auth_scheme.into(),
+        latency: pong.latency.try_into().ok(),
+    }
+}
+
+pub(super) fn catalog_response(page: Page) -> proto::ListCatalogResponse {
+    proto::ListCatalogResponse {
+        repositories: page.entries,
+        next_page_token: next_page_token(page.next),
+    }
+}
+
+pub(super) fn tags_response(page: Page) -> proto::ListTagsResponse {
+    proto::ListTagsResponse {
+        tags: page.entries,
+        next_page_token: next_page_token(page.next),
+    }
+}
+
+fn next_page_token(next: Option<PageToken>) -> String {
+    next.map(|token| token.encode()).unwrap_or_default()
+}
+
+pub(super) fn manifest_response(manifest: Manifest) -> proto::GetManifestResponse {
+    use proto::get_manifest_response::Manifest as View;
+    let view = match &manifest.document {
+        Document::Manifest(manifest) => Some(View::ImageManifest(image_manifest(manifest))),
+        Document::Index(index) => Some(View::ImageIndex(image_index(index))),
+        Document::Other => None,
+    };
+    let mut response = proto::GetManifestResponse {
+        descriptor: Some(descriptor(&manifest.descriptor)),
+        content: manifest.content,
+        manifest: view,
+        index: manifest.index.as_ref().map(descriptor),
+    };
+    if response.encoded_len() > MAX_ANSWER_BYTES {
+        response.manifest = None;
+    }
+    response
+}
+
+fn image_manifest(manifest: &ImageManifest) -> proto::ImageManifest {
+    proto::ImageManifest {
+        schema_version: schema_version(manifest.schema_version()),
+        media_type: text(manifest.media_type().as_ref()),
+        artifact_type: text(manifest.artifact_type().as_ref()),
+        config: Some(descriptor(manifest.config())),
+        layers: manifest.layers().iter().map(descriptor).collect(),
+        subject: manifest.subject().as_ref().map(descriptor),
+        annotations: annotations(manifest.annotations().as_ref()),
+    }
+}
+
+fn image_index(index: &ImageIndex) -> proto::ImageIndex {
+    proto::ImageIndex {
+        schema_version: schema_version(index.schema_version()),
+        media_type: text(index.media_type().as_ref()),
+        artifact_type: text(index.artifact_type().as_ref()),
+        manifests: index.manifests().iter().map(descriptor).collect(),
+        subject: index.subject().as_ref().map(descriptor),
+        annotations: annotations(index.annotations().as_ref()),
+    }
+}
+
+pub(super) fn descriptor(descriptor: &Descriptor) -> proto::Descriptor {
+    proto::Descriptor {
+        media_type: descriptor.media_type().to_string(),
+        digest: descriptor.digest().to_string(),
+        size: i64::try_from(descriptor.size()).unwrap_or(i64::MAX),
+        urls: descriptor.urls().clone().unwrap_or_default(),
+        annotations: annotations(descriptor.annotations().as_ref()),
+        artifact_type: text(descriptor.artifact_type().as_ref()),
+        platform: descriptor.platform().as_ref().map(platform),
+    }
+}
+
+fn platform(platform: &oci_spec::image::Platform) -> proto::Platform {
+    proto::Platform {
+        os: platform.os().to_string(),
+        architecture: platform.architecture().to_string(),
+        variant: platform.variant().clone().unwrap_or_default(),
+        os_version: platform.os_version().clone().unwrap_or_default(),
+        os_features: platform.os_features().clone().unwrap_or_default(),
+    }
+}
+
+fn schema_version(version: u32) -> i32 {
+    i32::try_from(version).unwrap_or_default()
+}
+
+fn text(value: Option<&impl ToString>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+fn annotations(annotations: Option<&HashMap<String, String>>) -> HashMap<String, String> {
+    annotations.cloned().unwrap_or_default()
+}

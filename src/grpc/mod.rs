@@ -1,0 +1,171 @@
+//! The five handlers and nothing else: parse, admit, call, encode. One short function an RPC.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use self::{
+    admission::Admission,
+    convert::Call,
+    deadline::Deadline,
+    frame::{BlobFrames, NoStream},
+};
+use crate::{client::Client, policy::Policy, telemetry};
+
+mod admission;
+mod body;
+mod convert;
+mod deadline;
+mod frame;
+mod status;
+
+pub use admission::StreamLimits;
+pub use body::FrameBodies;
+
+/// The API's generated code and its descriptors.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated; the proto holds the documentation"
+)]
+#[allow(clippy::pedantic, clippy::indexing_slicing, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("rex.registry.v1");
+
+    /// The descriptors of the API, for server reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/registry_descriptor.bin"));
+}
+
+use proto::registry_service_server::{RegistryService, RegistryServiceServer};
+
+/// The API's requests are a few hundred bytes; a page token may be 16 KiB.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+/// The service behind the five RPCs.
+#[derive(Clone)]
+pub struct Registries {
+    client: Arc<Client>,
+    policy: Arc<Policy>,
+    admission: Admission,
+}
+
+/// The service as the server mounts it.
+pub type RegistriesServer = FrameBodies<RegistryServiceServer<Registries>>;
+
+impl Registries {
+    /// A service that reaches registries through `client`, as far as `policy` allows.
+    #[must_use]
+    pub fn new(client: Arc<Client>, policy: Policy, limits: StreamLimits) -> Self {
+        Self {
+            client,
+            policy: Arc::new(policy),
+            admission: Admission::new(limits),
+        }
+    }
+
+    /// The service, ready to be mounted.
+    #[must_use]
+    pub fn into_server(self) -> RegistriesServer {
+        FrameBodies::new(RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
+    }
+}
+
+#[tonic::async_trait]
+impl RegistryService for Registries {
+    async fn ping(
+        &self,
+        request: Request<proto::PingRequest>,
+    ) -> Result<Response<proto::PingResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        telemetry::rpc(
+            "Ping",
+            request.metadata(),
+            deadline.bound(async {
+                let registry = Call(&self.policy).ping(request.get_ref())?;
+                let pong = self.client.ping(&registry, deadline.instant()).await?;
+                Ok(convert::ping_response(&registry, pong))
+            }),
+        )
+        .await
+    }
+
+    async fn list_catalog(
+        &self,
+        request: Request<proto::ListCatalogRequest>,
+    ) -> Result<Response<proto::ListCatalogResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        telemetry::rpc(
+            "ListCatalog",
+            request.metadata(),
+            deadline.bound(async {
+                let page = Call(&self.policy).catalog(request.get_ref())?;
+                let page = self.client.list(&page, deadline.instant()).await?;
+                Ok(convert::catalog_response(page))
+            }),
+        )
+        .await
+    }
+
+    async fn list_tags(
+        &self,
+        request: Request<proto::ListTagsRequest>,
+    ) -> Result<Response<proto::ListTagsResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        telemetry::rpc(
+            "ListTags",
+            request.metadata(),
+            deadline.bound(async {
+                let page = Call(&self.policy).tags(request.get_ref())?;
+                let page = self.client.list(&page, deadline.instant()).await?;
+                Ok(convert::tags_response(page))
+            }),
+        )
+        .await
+    }
+
+    async fn get_manifest(
+        &self,
+        request: Request<proto::GetManifestRequest>,
+    ) -> Result<Response<proto::GetManifestResponse>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        telemetry::rpc(
+            "GetManifest",
+            request.metadata(),
+            deadline.bound(async {
+                let (target, reference, options) = Call(&self.policy).manifest(request.get_ref())?;
+                let manifest = self
+                    .client
+                    .manifest(&target, &reference, &options, deadline.instant())
+                    .await?;
+                Ok(convert::manifest_response(manifest))
+            }),
+        )
+        .await
+    }
+
+    /// Its messages are written by a body of its own, which rides on the response; see [`frame`].
+    type StreamBlobStream = NoStream;
+
+    async fn stream_blob(
+        &self,
+        request: Request<proto::StreamBlobRequest>,
+    ) -> Result<Response<NoStream>, Status> {
+        let deadline = Deadline::of(request.metadata());
+        telemetry::rpc(
+            "StreamBlob",
+            request.metadata(),
+            deadline.bound(async {
+                let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
+                let permit = self.admission.admit()?;
+                let blob = self
+                    .client
+                    .blob(&target, &digest, range, deadline.instant())
+                    .await?;
+                Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline))
+            }),
+        )
+        .await
+        .map(|frames| body::carry(frames.into_inner()))
+    }
+}

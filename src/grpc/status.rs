@@ -1,0 +1,179 @@
+//! The only place that makes a status of a [`RexError`]: the API's error table, row by row, with no wildcard arm.
+//!
+//! What the caller is told and what the log is told are two messages: the status holds the error's own text, the log
+//! also its causes.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::error::{At, Missing, Refusal, RexError};
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub(crate) const DOMAIN: &str = "rexd.registry.v1";
+
+/// Clients advertise 8 KiB of headers, and a status should fit into 6: the message is there twice, once percent-encoded
+/// and once, with the details, in base64; names take up to about 1 KiB.
+const MAX_MESSAGE_BYTES: usize = 1000;
+const MAX_DETAIL_BYTES: usize = 300;
+
+/// When a retry may help and nobody said when.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+
+/// The caller's own deadline has passed.
+pub(super) fn deadline_exceeded() -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("DEADLINE_EXCEEDED", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::DeadlineExceeded, "the call's deadline has passed", details)
+}
+
+/// The service is shutting down; another replica can serve the rest.
+pub(super) fn shutting_down() -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info("SHUTTING_DOWN", DOMAIN, HashMap::new());
+    details.set_retry_info(Some(DEFAULT_RETRY));
+    Status::with_error_details(Code::Unavailable, "the service is shutting down", details)
+}
+
+impl From<RexError> for Status {
+    fn from(error: RexError) -> Self {
+        let row = Row::of(&error);
+        let mut details = ErrorDetails::new();
+        details.set_error_info(row.reason, DOMAIN, error.at().map(metadata).unwrap_or_default());
+        if let Some(wait) = row.retry {
+            details.set_retry_info(Some(wait));
+        }
+        if let Some((field, problem)) = row.field {
+            details.add_bad_request_violation(field, cut(problem, MAX_DETAIL_BYTES));
+        }
+        if let Some((kind, name)) = row.resource {
+            details.set_resource_info(kind, cut(name, MAX_DETAIL_BYTES), "", "");
+        }
+        let mut headers = MetadataMap::new();
+        if let (Code::ResourceExhausted, Some(wait)) = (row.code, row.retry) {
+            // What gRPC clients with a retry policy obey (gRFC A6).
+            headers.insert(
+                "grpc-retry-pushback-ms",
+                MetadataValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            );
+        }
+        let message = cut(error.to_string(), MAX_MESSAGE_BYTES);
+        Self::with_error_details_and_metadata(row.code, message, details, headers)
+    }
+}
+
+/// A row of the error table.
+struct Row {
+    code: Code,
+    reason: &'static str,
+    retry: Option<Duration>,
+    field: Option<(&'static str, String)>,
+    resource: Option<(&'static str, String)>,
+}
+
+impl Row {
+    fn new(code: Code, reason: &'static str) -> Self {
+        Self {
+            code,
+            reason,
+            retry: None,
+            field: None,
+            resource: None,
+        }
+    }
+
+    fn retry(self, after: Option<Duration>) -> Self {
+        Self {
+            retry: Some(after.unwrap_or(DEFAULT_RETRY)),
+            ..self
+        }
+    }
+
+    fn resource(self, kind: &'static str, name: String) -> Self {
+        Self {
+            resource: Some((kind, name)),
+            ..self
+        }
+    }
+
+    fn of(error: &RexError) -> Self {
+        match error {
+            RexError::InvalidArgument { field, problem } => Self {
+                field: Some((field, problem.clone())),
+                ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT")
+            },
+            RexError::RegistryNotAllowed { .. } => Self::new(Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"),
+            RexError::Network { .. } => Self::new(Code::Unavailable, "REGISTRY_UNREACHABLE").retry(None),
+            RexError::Timeout { .. } => Self::new(Code::Unavailable, "REGISTRY_TIMEOUT").retry(None),
+            RexError::Authentication {
+                at,
+                refusal: Refusal::Unauthenticated,
+                ..
+            } => Self::new(Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED")
+                .resource("registry", at.to_string()),
+            RexError::Authentication {
+                at,
+                refusal: Refusal::Denied,
+                ..
+            } => Self::new(Code::PermissionDenied, "REGISTRY_DENIED").resource("registry", at.to_string()),
+            RexError::NotFound {
+                missing: Missing::Repository,
+                name,
+                ..
+            } => Self::new(Code::NotFound, "REPOSITORY_UNKNOWN").resource("repository", name.clone()),
+            RexError::NotFound {
+                missing: Missing::Manifest,
+                name,
+                ..
+            } => Self::new(Code::NotFound, "MANIFEST_UNKNOWN").resource("manifest", name.clone()),
+            RexError::NotFound {
+                missing: Missing::Blob,
+                name,
+                ..
+            } => Self::new(Code::NotFound, "BLOB_UNKNOWN").resource("blob", name.clone()),
+            RexError::RateLimit { retry_after, .. } => {
+                Self::new(Code::ResourceExhausted, "REGISTRY_RATE_LIMITED").retry(*retry_after)
+            }
+            RexError::Server { retry_after, .. } => {
+                Self::new(Code::Unavailable, "REGISTRY_UNAVAILABLE").retry(*retry_after)
+            }
+            RexError::Unsupported { .. } => Self::new(Code::Unimplemented, "UNSUPPORTED_BY_REGISTRY"),
+            RexError::Range { .. } => Self {
+                field: Some(("offset", "is past the end of the blob".to_owned())),
+                ..Self::new(Code::OutOfRange, "OFFSET_OUT_OF_RANGE")
+            },
+            RexError::Validation { .. } => Self::new(Code::Internal, "REGISTRY_INVALID_RESPONSE"),
+            RexError::Integrity { .. } => Self::new(Code::DataLoss, "DIGEST_MISMATCH"),
+            RexError::TooLarge { .. } => Self::new(Code::ResourceExhausted, "RESPONSE_TOO_LARGE"),
+            RexError::Overloaded { retry_after, .. } => {
+                Self::new(Code::Unavailable, "OVERLOADED").retry(Some(*retry_after))
+            }
+        }
+    }
+}
+
+fn metadata(at: &At) -> HashMap<String, String> {
+    let entries = [
+        ("registry", Some(at.registry.clone())),
+        ("repository", at.repository.clone()),
+        ("http_status", at.http_status.map(|status| status.to_string())),
+        ("oci_code", at.oci_code.clone()),
+    ];
+    entries
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect()
+}
+
+/// The first `limit` bytes, at a character's boundary.
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,197 @@
+//! Faults from outside: an HTTP/1.1 proxy between the service and a registry that breaks what it is told to break.
+//!
+//! It is a TCP server before any plain-HTTP upstream, one request on each connection. What it saw – requests, bytes,
+//! when connections opened and who closed them – is in a ledger that a test can read, or wait on.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    ledger::{ClosedBy, Ledger},
+    relay,
+    wire::{self, Request},
+};
+
+/// The kernel's send buffer of a connection in bytes: small, so that what the client does not read stays in the proxy,
+/// and a blob of some MiB cannot vanish into socket buffers before a test cancels it.
+const SEND_BUFFER: u32 = 64 * 1024;
+
+/// One thing that goes wrong. Offsets count the bytes of the response body as they are on the wire; one at or past the
+/// end of the body is never reached.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Closes the connection in an orderly way (FIN) after so many body bytes, all of which arrive.
+    CutAfter(u64),
+    /// Resets the connection (RST) after so many body bytes; the last of them may be lost on the way, as with any reset.
+    ResetAfter(u64),
+    /// Inverts one bit, 0 the lowest, of the body byte at `offset`.
+    FlipBit { offset: u64, bit: u8 },
+    /// Sends nothing for `pause` once so many body bytes went out.
+    StallAfter { bytes: u64, pause: Duration },
+    /// Holds the head of the response back.
+    DelayHead(Duration),
+    /// Sends this `Content-Length`, and no byte more: below the true one, a complete message whose content is too short.
+    AnnounceLength(u64),
+    /// Sets a header of the response, or replaces it.
+    SetHeader(&'static str, String),
+    /// Takes a header out of the response.
+    DropHeader(&'static str),
+    /// Hides `Range` from the registry, which then answers 200 with everything.
+    IgnoreRange,
+    /// Sends these bytes – status line, headers, body, or no HTTP at all – and closes; the registry is not asked.
+    Replace(Vec<u8>),
+}
+
+/// Which requests a fault strikes: those whose path and query contain a text, and of these some.
+#[derive(Clone, Debug)]
+pub struct When {
+    contains: &'static str,
+    /// Counted from 1.
+    from: usize,
+    to: usize,
+}
+
+impl When {
+    pub fn always(contains: &'static str) -> Self {
+        Self {
+            contains,
+            from: 1,
+            to: usize::MAX,
+        }
+    }
+
+    /// Only the `n`-th matching request after the fault was put in, counted from 1.
+    pub fn nth(n: usize, contains: &'static str) -> Self {
+        Self {
+            contains,
+            from: n,
+            to: n,
+        }
+    }
+
+    /// The first `n` matching requests.
+    pub fn first(n: usize, contains: &'static str) -> Self {
+        Self {
+            contains,
+            from: 1,
+            to: n,
+        }
+    }
+}
+
+struct Rule {
+    when: When,
+    fault: Fault,
+    seen: usize,
+}
+
+/// The proxy. Dropping it closes everything.
+pub struct FaultProxy {
+    address: SocketAddr,
+    rules: Rules,
+    ledger: Ledger,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone, Default)]
+struct Rules(Arc<Mutex<Vec<Rule>>>);
+
+impl FaultProxy {
+    /// A proxy on a free port of 127.0.0.1 that forwards to `upstream` and, so far, breaks nothing.
+    pub fn start(upstream: SocketAddr) -> Self {
+        let listener = listen().expect("a free port on 127.0.0.1");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let rules = Rules::default();
+        let ledger = Ledger::default();
+        let accepting = tokio::spawn({
+            let (rules, ledger) = (rules.clone(), ledger.clone());
+            async move {
+                let mut connections = JoinSet::new();
+                loop {
+                    let Ok((client, _)) = listener.accept().await else {
+                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        continue;
+                    };
+                    while connections.try_join_next().is_some() {}
+                    connections.spawn(carry(client, upstream, rules.clone(), ledger.clone()));
+                }
+            }
+        });
+        Self {
+            address,
+            rules,
+            ledger,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
+    }
+
+    /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Puts a fault in. Several may strike one request; all of them are applied.
+    pub fn inject(&self, when: When, fault: Fault) {
+        self.rules.0.lock().unwrap().push(Rule { when, fault, seen: 0 });
+    }
+
+    /// Takes all faults out.
+    pub fn heal(&self) {
+        self.rules.0.lock().unwrap().clear();
+    }
+
+    /// What the proxy saw of connections and requests.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+impl Rules {
+    /// The faults that strike this request. Counts it.
+    fn strike(&self, request: &Request) -> Vec<Fault> {
+        let mut struck = Vec::new();
+        for rule in self.0.lock().unwrap().iter_mut() {
+            if request.target.contains(rule.when.contains) {
+                rule.seen += 1;
+                if (rule.when.from..=rule.when.to).contains(&rule.seen) {
+                    struck.push(rule.fault.clone());
+                }
+            }
+        }
+        struck
+    }
+}
+
+/// A listener on a free port of 127.0.0.1 whose connections have the small [`SEND_BUFFER`].
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(1024)
+}
+
+/// One connection: reads the request, then relays the answer until it is complete or the client is gone.
+async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: Rules, ledger: Ledger) {
+    let entry = ledger.begin();
+    let Ok(Some(request)) = wire::read_request(&mut client).await else {
+        return entry.close(ClosedBy::Client);
+    };
+    let faults = rules.strike(&request);
+    entry.update(|connection| {
+        connection.faults = faults.len();
+        connection.request = Some(request.clone());
+    });
+    let by = relay::answer(client, upstream, request, faults, &entry).await;
+    entry.close(by);
+}

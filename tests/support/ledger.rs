@@ -1,0 +1,120 @@
+//! What the fault proxy saw: one line for each connection, which a test can read or wait on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::wire::Request;
+
+/// What the ledger knows of one connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub opened: Instant,
+    /// `None` until a whole request was read.
+    pub request: Option<Request>,
+    /// How many faults were applied to it.
+    pub faults: usize,
+    /// Body bytes that the proxy's socket took. What the kernel still holds is among them.
+    pub body_sent: u64,
+    /// `None` while it is open.
+    pub closed: Option<(Instant, ClosedBy)>,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The client closed first: before the end, or after the last byte (then `body_sent` is all) and before the proxy
+    /// itself saw that it was the last.
+    Client,
+    /// The answer was sent, or a fault ended it.
+    Proxy,
+}
+
+/// The connections of a proxy in the order they were opened.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<watch::Sender<Vec<Connection>>>);
+
+impl Ledger {
+    /// All connections so far.
+    pub fn connections(&self) -> Vec<Connection> {
+        self.0.borrow().clone()
+    }
+
+    /// All requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.0
+            .borrow()
+            .iter()
+            .filter_map(|connection| connection.request.clone())
+            .collect()
+    }
+
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        self.0
+            .borrow()
+            .iter()
+            .filter(|connection| connection.closed.is_none())
+            .count()
+    }
+
+    /// How many faults struck: a test that expects to survive one should also see that there was one.
+    pub fn faults(&self) -> usize {
+        self.0.borrow().iter().map(|connection| connection.faults).sum()
+    }
+
+    /// Waits until the connections are as `condition` wants them, and returns them; fails the test after `limit`.
+    pub async fn wait_for(
+        &self,
+        limit: Duration,
+        condition: impl Fn(&[Connection]) -> bool,
+    ) -> Vec<Connection> {
+        let mut changes = self.0.subscribe();
+        let waited =
+            tokio::time::timeout(limit, changes.wait_for(|connections| condition(connections))).await;
+        match waited {
+            Ok(connections) => connections.expect("the sender lives in self").clone(),
+            Err(_) => panic!("not so after {limit:?}: {:#?}", self.connections()),
+        }
+    }
+
+    pub(super) fn begin(&self) -> Entry {
+        let mut index = 0;
+        self.0.send_modify(|connections| {
+            index = connections.len();
+            let opened = Instant::now();
+            connections.push(Connection {
+                opened,
+                request: None,
+                faults: 0,
+                body_sent: 0,
+                closed: None,
+            });
+        });
+        Entry {
+            ledger: self.clone(),
+            index,
+        }
+    }
+}
+
+/// One connection's line in the ledger.
+pub struct Entry {
+    ledger: Ledger,
+    index: usize,
+}
+
+impl Entry {
+    pub(super) fn update(&self, change: impl FnOnce(&mut Connection)) {
+        self.ledger
+            .0
+            .send_modify(|connections| change(&mut connections[self.index]));
+    }
+
+    pub(super) fn close(&self, by: ClosedBy) {
+        self.update(|connection| connection.closed = Some((Instant::now(), by)));
+    }
+}

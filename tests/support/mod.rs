@@ -1,0 +1,44 @@
+//! What the tests put around the service: sample content, a proxy that breaks things, and a registry that says exactly
+//! what it is told to. A test binary includes it with `mod support;`.
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![expect(
+    unreachable_pub,
+    reason = "what a test binary has is reachable from nowhere else"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+pub mod fault;
+pub mod ledger;
+mod relay;
+pub mod scripted;
+pub mod wire;
+
+use std::sync::{Arc, LazyLock};
+
+use rexd::demo::{DemoRegistry, Sample};
+use tokio::net::TcpListener;
+
+/// The content of `rexd demo`, made once for all tests of a binary.
+pub fn sample() -> Arc<Sample> {
+    static SAMPLE: LazyLock<Arc<Sample>> =
+        LazyLock::new(|| Arc::new(Sample::generate().expect("sample content can be made")));
+    Arc::clone(&SAMPLE)
+}
+
+/// Serves [`sample`] on a free port of 127.0.0.1.
+pub async fn demo_registry() -> DemoRegistry {
+    DemoRegistry::start(listen().await, sample()).expect("a bound listener has an address")
+}
+
+/// A listener on a free port of 127.0.0.1.
+pub async fn listen() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .expect("a free port on 127.0.0.1")
+}

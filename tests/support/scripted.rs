@@ -1,0 +1,226 @@
+//! A registry that says exactly what it is told to: for what the sample registry would never say – sign-in challenges,
+//! foreign pagination, redirects, HTML, no HTTP at all.
+//!
+//! A request it does not expect gets status 599 and is kept, so that a test can say
+//! `assert!(registry.unexpected().is_empty())`.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    listen,
+    wire::{self, Head, Request},
+};
+
+/// An answer, as the bytes of an HTTP/1.1 message or as any bytes.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A message: `Content-Length` is right unless given, and the connection closes after it.
+    Message { head: Head, body: Vec<u8> },
+    /// Sent as it is.
+    Raw(Vec<u8>),
+}
+
+impl Reply {
+    /// An answer with this status, no headers and no body.
+    pub fn status(status: u16) -> Self {
+        let head = Head {
+            start_line: format!("HTTP/1.1 {status} Scripted"),
+            headers: Vec::new(),
+        };
+        Self::Message {
+            head,
+            body: Vec::new(),
+        }
+    }
+
+    /// 200 with a JSON document.
+    pub fn json(document: &serde_json::Value) -> Self {
+        Self::status(200)
+            .header("Content-Type", "application/json")
+            .body(document.to_string())
+    }
+
+    /// Adds a header; the same name may come more than once.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        match &mut self {
+            Self::Message { head, .. } => head.headers.push((name.to_owned(), value.into())),
+            Self::Raw(_) => panic!("raw bytes have no headers"),
+        }
+        self
+    }
+
+    pub fn body(mut self, content: impl Into<Vec<u8>>) -> Self {
+        match &mut self {
+            Self::Message { body, .. } => *body = content.into(),
+            Self::Raw(_) => panic!("raw bytes have no body"),
+        }
+        self
+    }
+
+    /// The bytes to send. HEAD gets the head alone.
+    fn encode(self, method: &str) -> Vec<u8> {
+        match self {
+            Self::Raw(bytes) => bytes,
+            Self::Message { mut head, body } => {
+                // Neither is allowed with 204 and 304, RFC 9110 section 8.6.
+                if head.header("content-length").is_none() && head.header("transfer-encoding").is_none() {
+                    head.set("Content-Length", body.len().to_string());
+                }
+                head.set("Connection", "close");
+                let mut bytes = head.encode();
+                if method != "HEAD" {
+                    bytes.extend(body);
+                }
+                bytes
+            }
+        }
+    }
+}
+
+type Answer = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
+
+#[derive(Default)]
+struct Script {
+    lines: Vec<Line>,
+    otherwise: Option<Answer>,
+    requests: Vec<Request>,
+    unexpected: Vec<Request>,
+}
+
+struct Line {
+    method: String,
+    target: String,
+    replies: VecDeque<Reply>,
+    repeat: bool,
+}
+
+/// The registry. Dropping it closes everything.
+pub struct ScriptedRegistry {
+    address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl ScriptedRegistry {
+    /// A registry on a free port of 127.0.0.1 that expects nothing yet: its address is known before the script is
+    /// written, since a challenge or a redirect may have to name it.
+    pub async fn start() -> Self {
+        let listener = listen().await;
+        let address = listener.local_addr().expect("a bound listener has an address");
+        let script = Arc::new(Mutex::new(Script::default()));
+        let accepting = tokio::spawn({
+            let script = Arc::clone(&script);
+            async move {
+                let mut connections = JoinSet::new();
+                loop {
+                    let Ok((client, _)) = listener.accept().await else {
+                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        continue;
+                    };
+                    while connections.try_join_next().is_some() {}
+                    connections.spawn(serve(client, Arc::clone(&script)));
+                }
+            }
+        });
+        Self {
+            address,
+            script,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
+    }
+
+    /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers requests for exactly this method and path with query: the first with the first reply and so on. One more
+    /// is unexpected.
+    pub fn on(&self, method: &str, target: &str, replies: impl IntoIterator<Item = Reply>) {
+        self.add(method, target, replies.into_iter().collect(), false);
+    }
+
+    /// Answers every request for exactly this method and path with query with this reply.
+    pub fn always(&self, method: &str, target: &str, reply: Reply) {
+        self.add(method, target, [reply].into(), true);
+    }
+
+    /// Asks `answer` about requests that no line of the script is for; `None` makes them unexpected.
+    pub fn otherwise(&self, answer: impl Fn(&Request) -> Option<Reply> + Send + 'static) {
+        self.script.lock().unwrap().otherwise = Some(Box::new(answer));
+    }
+
+    /// All requests so far, the unexpected ones included, in the order they came.
+    pub fn requests(&self) -> Vec<Request> {
+        self.script.lock().unwrap().requests.clone()
+    }
+
+    /// The requests that nothing was written for.
+    pub fn unexpected(&self) -> Vec<Request> {
+        self.script.lock().unwrap().unexpected.clone()
+    }
+
+    /// Method and target of what was expected by [`ScriptedRegistry::on`] and has not come.
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let script = self.script.lock().unwrap();
+        let missing = script
+            .lines
+            .iter()
+            .filter(|line| !line.repeat && !line.replies.is_empty());
+        missing
+            .map(|line| (line.method.clone(), line.target.clone()))
+            .collect()
+    }
+
+    fn add(&self, method: &str, target: &str, replies: VecDeque<Reply>, repeat: bool) {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        self.script.lock().unwrap().lines.push(Line {
+            method,
+            target,
+            replies,
+            repeat,
+        });
+    }
+}
+
+impl Script {
+    fn answer(&mut self, request: Request) -> Reply {
+        self.requests.push(request.clone());
+        let scripted = self
+            .lines
+            .iter_mut()
+            .filter(|line| line.method == request.method && line.target == request.target)
+            .find_map(|line| {
+                if line.repeat {
+                    line.replies.front().cloned()
+                } else {
+                    line.replies.pop_front()
+                }
+            });
+        let reply = scripted.or_else(|| self.otherwise.as_ref().and_then(|answer| answer(&request)));
+        reply.unwrap_or_else(|| {
+            self.unexpected.push(request);
+            Reply::status(599)
+        })
+    }
+}
+
+async fn serve(mut client: TcpStream, script: Arc<Mutex<Script>>) {
+    // A connection that brings no request is not one that was not expected.
+    if let Ok(Some(request)) = wire::read_request(&mut client).await {
+        let method = request.method.clone();
+        let reply = script.lock().unwrap().answer(request);
+        // The client may be gone; that is its own business.
+        let _ = client.write_all(&reply.encode(&method)).await;
+        let _ = client.shutdown().await;
+    }
+}
