@@ -6,16 +6,16 @@
 //! | layer | module | what it is for |
 //! |---|---|---|
 //! | 4 | `cli` | the commands; wiring only |
-//! | 4 | `config` | file, environment and flags make one validated configuration |
-//! | 4 | `telemetry` | logs and traces |
+//! | 4 | [`config`] | file, environment and flags make one validated configuration |
+//! | 4 | [`telemetry`] | logs and traces |
 //! | 4 | `server` | the listener: connections, TLS, health, ops endpoints, drain |
-//! | 4 | `grpc` | the five handlers: parse, admit, call, encode |
-//! | 4 | `policy` | which registry a caller may reach |
-//! | 3 | `client` | the Distribution API, one operation a file |
-//! | 2 | `transport` | the only user of reqwest: send, sign in, retry, guard |
-//! | 1 | `oci` | names, references, digests, the streaming verifier; no I/O |
-//! | 1 | `error` | `RexError` |
-//! | – | `demo` | the embedded sample registry, which the tests use too |
+//! | 4 | [`grpc`] | the five handlers: parse, admit, call, encode |
+//! | 4 | [`policy`] | which registry a caller may reach |
+//! | 3 | [`client`] | the Distribution API, one operation a file |
+//! | 2 | [`transport`] | the only user of reqwest: send, sign in, retry, guard |
+//! | 1 | [`oci`] | names, references, digests, the streaming verifier; no I/O |
+//! | 1 | [`error`] | `RexError` |
+//! | – | [`demo`] | the embedded sample registry, which the tests use too |
 //!
 //! Layers 1 to 3 are a registry client that knows nothing of gRPC; `tests/layers.rs` keeps it so.
 //!
@@ -28,6 +28,7 @@
 //! reaches the upstream socket, and dropping it cancels upstream.
 
 pub mod client;
+pub mod config;
 pub mod demo;
 pub mod error;
 pub mod grpc;

@@ -1,0 +1,36 @@
+//! Durations as people write them: `30s`, `5m`, `1h 30m`. For serde's `with` and schemars' `schema_with`.
+
+use std::time::Duration;
+
+use humantime_serde::re::humantime;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serializer};
+
+/// A year. Far longer than any sensible limit, and short enough that adding it to a clock never overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Reads a duration that is longer than zero and at most a year.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|error| format!("must be a duration with a unit, such as 30s or 5m ({error})"))?;
+    if duration.is_zero() {
+        return Err("must be longer than zero".to_owned());
+    }
+    if duration > LONGEST {
+        return Err("must be at most 365 days".to_owned());
+    }
+    Ok(duration)
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// The pattern is for editors and other validators; it is looser than [`parse`], which this service checks with.
+pub(super) fn schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "human-duration", "pattern": "^[0-9][0-9a-zA-Zµ. ]*$"})
+}

@@ -1,0 +1,64 @@
+//! The configuration file, and YAML in general: one document, no duplicate keys, bounded in every direction.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Number, Value};
+
+/// 1 MiB, the most a Kubernetes ConfigMap can hold.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Reads the file; nothing in it (or only comments) is an empty configuration.
+pub(super) fn read(path: &Path) -> Result<Value, String> {
+    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut text = String::new();
+    // `take` rather than the file's size: a pipe (`--config <(…)`) has none.
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
+    }
+    match parse(&text)? {
+        Value::Null => Ok(Value::Object(Map::new())),
+        map @ Value::Object(_) => Ok(map),
+        _ => Err("must be a mapping of configuration keys".to_owned()),
+    }
+}
+
+/// Parses one YAML document.
+pub(super) fn parse(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! {
+        // Room for any real configuration, none for aliases that expand to gigabytes.
+        budget: serde_saphyr::budget! { max_nodes: 100_000, max_depth: 32, max_documents: 2 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        // YAML 1.2: `no` and `on` are text, as registry names or user names may be.
+        strict_booleans: true,
+        // A snippet would print the lines around the error, and with them perhaps a header's secret.
+        with_snippet: false,
+    };
+    let value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.render_with_formatter(&serde_saphyr::UserMessageFormatter))?;
+    Ok(whole_numbers(value))
+}
+
+/// Makes integers of `5.0` and `1e3`. JSON Schema counts them as integers, serde does not.
+fn whole_numbers(value: Value) -> Value {
+    // Above 2^53 a float no longer tells neighbouring integers apart.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT => {
+                Value::Number(Number::from(float as i64))
+            }
+            _ => Value::Number(number),
+        },
+        Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
+        Value::Object(entries) => entries
+            .into_iter()
+            .map(|(key, item)| (key, whole_numbers(item)))
+            .collect(),
+        other => other,
+    }
+}

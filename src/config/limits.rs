@@ -1,0 +1,98 @@
+//! `limits`: the bounds of what one caller, or all of them, can use. Nothing in the service grows past these.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::duration;
+
+/// Sizes in bytes, counts, and times. Each is greater than zero.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest manifest accepted from a registry, in bytes. The Distribution Specification asks for at least 4 MiB.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub manifest_bytes: usize,
+    /// Largest page of a catalog or tag list accepted from a registry, in bytes.
+    #[schemars(range(min = 1024, max = 67_108_864))]
+    pub list_page_bytes: usize,
+    /// Largest answer accepted from a token endpoint, and most of an error body that is read, in bytes.
+    #[schemars(range(min = 1024, max = 1_048_576))]
+    pub auth_body_bytes: usize,
+    /// Most upstream pages one listing may follow; a longer chain is an error, never a short list.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_pages: u32,
+    /// Blob streams at the same time, over all connections.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_streams: usize,
+    /// Memory that all blob streams together may hold in buffers, in bytes.
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
+    pub stream_memory_bytes: usize,
+    /// Connections at the same time.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: usize,
+    /// Connections at the same time from one peer address.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections_per_peer: usize,
+    /// Calls at the same time on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS).
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_concurrent_streams: u32,
+    /// Largest list of request headers, decoded, in bytes (HTTP/2 SETTINGS_MAX_HEADER_LIST_SIZE).
+    #[schemars(range(min = 1024, max = 1_048_576))]
+    pub max_header_list_bytes: u32,
+    /// Bytes a call may have waiting for a slow reader before its stream pauses.
+    #[schemars(range(min = 16_384, max = 16_777_216))]
+    pub send_buffer_bytes: usize,
+    /// Time a new connection has for its TLS handshake, and again for its HTTP/2 preface.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub handshake_timeout: Duration,
+    /// Time a connection may leave data unread before it is closed.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub write_stall_timeout: Duration,
+    /// Age at which a connection is asked to go (GOAWAY), so that clients find new replicas.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub connection_age: Duration,
+    /// Time that calls in flight have after that before the connection is closed.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub connection_age_grace: Duration,
+    /// Time between reporting "not ready" and refusing new connections on shutdown, so that load balancers notice.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub drain_pause: Duration,
+    /// Time that calls in flight have to finish on shutdown.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub drain_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const KIB: usize = 1024;
+        const MIB: usize = 1024 * KIB;
+        Self {
+            // 4 MiB: the least a registry must accept, and gRPC's own default for a message.
+            manifest_bytes: 4 * MIB,
+            list_page_bytes: 4 * MIB,
+            auth_body_bytes: 64 * KIB,
+            max_pages: 10_000,
+            max_streams: 1_000,
+            stream_memory_bytes: 256 * MIB,
+            max_connections: 10_000,
+            max_connections_per_peer: 1_000,
+            max_concurrent_streams: 100,
+            max_header_list_bytes: 16 * 1024,
+            send_buffer_bytes: 64 * KIB,
+            handshake_timeout: Duration::from_secs(5),
+            write_stall_timeout: Duration::from_secs(60),
+            connection_age: Duration::from_secs(30 * 60),
+            connection_age_grace: Duration::from_secs(5 * 60),
+            drain_pause: Duration::from_secs(2),
+            drain_grace: Duration::from_secs(30),
+        }
+    }
+}

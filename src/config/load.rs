@@ -1,0 +1,152 @@
+//! The way from sources to a configuration.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::environment::{self, Variable};
+use super::error::Report;
+use super::layers::Layers;
+use super::origin::{Origin, Origins};
+use super::schema::{schema, validator};
+use super::{Config, ConfigErrors, file, rules, structure};
+
+/// What a configuration is made of, weakest first. Below these are the defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Sources<E> {
+    /// The YAML file. `None`: there is none, and that is fine.
+    pub file: Option<PathBuf>,
+    /// Names and values of environment variables, as of `std::env::vars_os` made text; those that do not start with
+    /// `REXD_` are ignored.
+    pub environment: E,
+    /// What the command line sets.
+    pub flags: Flags,
+}
+
+/// The keys that have a flag, as typed: their values are read like those of environment variables.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--ops-listen`; `null` turns it off.
+    pub ops_listen: Option<String>,
+    /// `--default-registry`
+    pub default_registry: Option<String>,
+    /// `--allow-unlisted`
+    pub allow_unlisted: Option<bool>,
+}
+
+/// A valid configuration, and where each of its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// The origin of each value.
+    pub origins: Origins,
+    /// `config` as values with the secrets redacted, for [`Loaded::render`].
+    pub(super) effective: Value,
+}
+
+impl Config {
+    /// Merges the sources – flags over environment over file over defaults – and checks the result.
+    ///
+    /// Reads the configuration file, and looks whether the files that it names can be read; nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once.
+    pub fn load<E>(sources: Sources<E>) -> Result<Loaded, ConfigErrors>
+    where
+        E: IntoIterator<Item = (String, String)>,
+    {
+        let schema = schema();
+        let mut report = Report::default();
+        let mut layers = Layers::new();
+        let file_is_known = add_file(sources.file, &mut layers, &mut report);
+        add_environment(sources.environment, &schema, &mut layers, &mut report);
+        add_flags(sources.flags, &schema, &mut layers, &mut report);
+        let Layers { mut value, origins } = layers;
+        report.blame_by(origins);
+
+        match validator(&schema) {
+            Ok(validator) => structure::check(&mut value, &schema, &validator, &mut report),
+            Err(error) => report.source(Origin::Default, format!("the schema is invalid: {error}")),
+        }
+        // What passed the schema has a type; a value that has none in spite of it is still an error, not a panic.
+        let typed = serde_json::from_value::<Config>(value);
+        let complete = typed.and_then(|config| Ok((serde_json::to_value(&config)?, config)));
+        match complete {
+            Ok((effective, config)) => {
+                // Without the file's values, rules about what is missing would only mislead.
+                if file_is_known {
+                    rules::check(&config, &mut report);
+                }
+                Ok(Loaded {
+                    config,
+                    origins: report.finish()?,
+                    effective,
+                })
+            }
+            Err(error) => {
+                report.source(Origin::Default, error.to_string());
+                Err(report.into_errors())
+            }
+        }
+    }
+}
+
+fn add_file(path: Option<PathBuf>, layers: &mut Layers, report: &mut Report) -> bool {
+    let Some(path) = path else { return true };
+    match file::read(&path) {
+        Ok(value) => {
+            layers.add(value, &Origin::File(path));
+            true
+        }
+        Err(message) => {
+            report.source(Origin::File(path), message);
+            false
+        }
+    }
+}
+
+fn add_environment<E>(variables: E, schema: &Value, layers: &mut Layers, report: &mut Report)
+where
+    E: IntoIterator<Item = (String, String)>,
+{
+    let mut variables: Vec<(String, String)> = variables.into_iter().collect();
+    // The environment has no order; sorted, `REXD_LIMITS__MAX_PAGES` comes after `REXD_LIMITS`, and so wins over it.
+    variables.sort();
+    for (name, text) in variables {
+        match environment::read(&name, &text, schema) {
+            Ok(Variable::Ignored) => {}
+            Ok(Variable::Layer(value)) => layers.add(value, &Origin::Environment(name)),
+            Err(message) => report.source(Origin::Environment(name), message),
+        }
+    }
+}
+
+fn add_flags(flags: Flags, schema: &Value, layers: &mut Layers, report: &mut Report) {
+    let Flags {
+        listen,
+        ops_listen,
+        default_registry,
+        allow_unlisted,
+    } = flags;
+    let given = [
+        ("--listen", "listen", listen),
+        ("--ops-listen", "ops_listen", ops_listen),
+        ("--default-registry", "default_registry", default_registry),
+        (
+            "--allow-unlisted",
+            "allow_unlisted",
+            allow_unlisted.map(|allow| allow.to_string()),
+        ),
+    ];
+    for (flag, key, text) in given {
+        let Some(text) = text else { continue };
+        match environment::layer(&[key.to_owned()], &text, schema) {
+            Ok(value) => layers.add(value, &Origin::Flag(flag)),
+            Err(message) => report.source(Origin::Flag(flag), message),
+        }
+    }
+}

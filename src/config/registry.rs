@@ -1,0 +1,163 @@
+//! `registries`: how one registry is reached, and with which identity.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::address::{RegistryUrl, WebOrigin};
+use super::credentials::Credentials;
+use super::duration;
+use super::header::HeaderText;
+
+/// The registries that need no configuration: public, and useful without credentials.
+const WELL_KNOWN: [&str; 7] = [
+    "docker.io",
+    "ghcr.io",
+    "quay.io",
+    "gcr.io",
+    "registry.k8s.io",
+    "public.ecr.aws",
+    "mcr.microsoft.com",
+];
+
+/// How one registry is reached. All keys may be left out: `https://NAME`, anonymous.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// Where the registry answers: http or https, a host, a path prefix if need be. Absent: https://NAME.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<RegistryUrl>,
+    /// PEM file with certificate authorities to trust for this registry, besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the client certificate to present. Goes with `client_key_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cert_file: Option<PathBuf>,
+    /// PEM file with the private key of `client_cert_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key_file: Option<PathBuf>,
+    /// HTTP proxy for this registry, scheme, host and port. Proxy variables of the environment are not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<WebOrigin>,
+    /// User name for the proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_username: Option<String>,
+    /// File with the password for the proxy. Needs `proxy_username`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_password_file: Option<PathBuf>,
+    /// HTTP version: auto negotiates HTTP/2 where the registry offers it, "1.1" never does.
+    pub http: HttpVersion,
+    /// Extra request headers, sent to this registry's own origin only.
+    #[schemars(extend("propertyNames" = {"format": "header-name"}))]
+    pub headers: BTreeMap<String, HeaderText>,
+    /// Time to connect, TLS included.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub connect_timeout: Duration,
+    /// Time from the request to the answer's headers.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub header_timeout: Duration,
+    /// Longest pause between two parts of a body.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub idle_timeout: Duration,
+    /// The identity to sign in with. Absent: anonymous, or what the top-level `docker_configs` hold for this registry.
+    // `with` keeps null out: an empty `credentials:` is more likely a lost value than a wish to be anonymous.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Credentials")]
+    pub credentials: Option<Credentials>,
+    /// Origins, besides the registry's own, whose token endpoint may receive these credentials.
+    pub token_realms: Vec<WebOrigin>,
+    /// Origins that redirects of this registry may lead to although their addresses are private.
+    pub trusted_origins: Vec<WebOrigin>,
+    /// Requests to this registry at the same time.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_concurrent_requests: usize,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            url: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            proxy: None,
+            proxy_username: None,
+            proxy_password_file: None,
+            http: HttpVersion::Auto,
+            headers: BTreeMap::new(),
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            credentials: None,
+            token_realms: Vec::new(),
+            trusted_origins: Vec::new(),
+            max_concurrent_requests: 16,
+        }
+    }
+}
+
+pub(super) fn well_known() -> BTreeMap<String, Registry> {
+    WELL_KNOWN
+        .iter()
+        .map(|name| ((*name).to_owned(), Registry::default()))
+        .collect()
+}
+
+/// Reads `registries`, where `ghcr.io:` with nothing after it (null in YAML) is the shortest way to list a registry.
+pub(super) fn map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, Registry>, D::Error> {
+    let entries = BTreeMap::<String, Option<Registry>>::deserialize(deserializer)?;
+    Ok(entries
+        .into_iter()
+        .map(|(name, registry)| (name, registry.unwrap_or_default()))
+        .collect())
+}
+
+/// The HTTP version to speak to a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersion {
+    /// HTTP/2 where TLS negotiation offers it, else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1 only, for proxies and registries whose HTTP/2 is broken.
+    Http11,
+}
+
+impl Serialize for HttpVersion {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Auto => "auto",
+            Self::Http11 => "1.1",
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for HttpVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "auto" => Ok(Self::Auto),
+            Value::String(text) if text == "1.1" => Ok(Self::Http11),
+            // YAML reads an unquoted 1.1 as a number.
+            Value::Number(number) if number.as_f64() == Some(1.1) => Ok(Self::Http11),
+            _ => Err(serde::de::Error::custom("must be auto or \"1.1\"")),
+        }
+    }
+}
+
+impl JsonSchema for HttpVersion {
+    fn schema_name() -> Cow<'static, str> {
+        "HttpVersion".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": ["auto", "1.1", 1.1]})
+    }
+}

@@ -1,0 +1,129 @@
+//! The rules that no schema can express: keys that go together, and files that must be there.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::error::Report;
+use super::origin::member;
+use super::{Config, Credentials, Registry};
+
+/// Reports every rule that `config` breaks.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    listeners(config, report);
+    default_registry(config, report);
+    for path in &config.docker_configs {
+        file("/docker_configs", path, report);
+    }
+    if let Some(tls) = &config.tls {
+        file("/tls/cert_file", &tls.cert_file, report);
+        file("/tls/key_file", &tls.key_file, report);
+        if let Some(path) = &tls.client_ca_file {
+            file("/tls/client_ca_file", path, report);
+        }
+    }
+    for (name, registry) in &config.registries {
+        registry_rules(&member("/registries", name), registry, report);
+    }
+}
+
+fn listeners(config: &Config, report: &mut Report) {
+    if config.ops_listen == Some(config.listen) && config.listen.port() != 0 {
+        report.rule(&["/ops_listen", "/listen"], "must not be the address of listen");
+    }
+}
+
+fn default_registry(config: &Config, report: &mut Report) {
+    if config.allow_unlisted || config.registries.contains_key(&config.default_registry) {
+        return;
+    }
+    let entry = member("/registries", &config.default_registry);
+    report.rule(
+        &["/default_registry", &entry, "/allow_unlisted"],
+        format!(
+            "{} is not in registries, and allow_unlisted is false",
+            config.default_registry
+        ),
+    );
+}
+
+fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {
+    let key = |name: &str| member(at, name);
+    let mut needs = |present: bool, name: &str, other: &str, other_present: bool| {
+        if present && !other_present {
+            report.rule(&[&key(name), &key(other)], format!("needs {other} too"));
+        }
+    };
+    let (cert, private_key) = (
+        registry.client_cert_file.is_some(),
+        registry.client_key_file.is_some(),
+    );
+    needs(cert, "client_cert_file", "client_key_file", private_key);
+    needs(private_key, "client_key_file", "client_cert_file", cert);
+    let (proxy, username) = (registry.proxy.is_some(), registry.proxy_username.is_some());
+    needs(username, "proxy_username", "proxy", proxy);
+    needs(
+        registry.proxy_password_file.is_some(),
+        "proxy_password_file",
+        "proxy_username",
+        username,
+    );
+
+    headers(&key("headers"), registry, report);
+    for (name, path) in [
+        ("ca_file", &registry.ca_file),
+        ("client_cert_file", &registry.client_cert_file),
+        ("client_key_file", &registry.client_key_file),
+        ("proxy_password_file", &registry.proxy_password_file),
+    ] {
+        if let Some(path) = path {
+            file(&key(name), path, report);
+        }
+    }
+    if let Some(credentials) = &registry.credentials {
+        credential_files(&key("credentials"), credentials, report);
+    }
+}
+
+fn credential_files(at: &str, credentials: &Credentials, report: &mut Report) {
+    match credentials {
+        Credentials::DockerConfig(paths) => {
+            for path in paths {
+                file(&member(at, "docker_config"), path, report);
+            }
+        }
+        Credentials::Password { password_file, .. } => {
+            file(&member(at, "password_file"), password_file, report)
+        }
+        Credentials::Token { token_file } => file(&member(at, "token_file"), token_file, report),
+    }
+}
+
+/// Header names are the same in any case; a map's keys are not.
+fn headers(at: &str, registry: &Registry, report: &mut Report) {
+    let mut seen = BTreeMap::new();
+    for name in registry.headers.keys() {
+        if let Some(first) = seen.insert(name.to_ascii_lowercase(), name) {
+            report.rule(
+                &[&member(at, name), &member(at, first)],
+                format!("is the same header as {first}"),
+            );
+        }
+    }
+}
+
+fn file(pointer: &str, path: &Path, report: &mut Report) {
+    if let Err(reason) = readable(path) {
+        report.rule(&[pointer], format!("{} {reason}", path.display()));
+    }
+}
+
+/// Whether a file can be read, now at least. Its content is checked where it is used, because it may rotate.
+fn readable(file: &Path) -> Result<(), String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    // Asked first, because to open a pipe would wait for its other end.
+    if !fs::metadata(file).map_err(cannot)?.is_file() {
+        return Err("is not a regular file".to_owned());
+    }
+    fs::File::open(file).map(drop).map_err(cannot)
+}

@@ -1,0 +1,183 @@
+//! Holds the merged values against the schema, and says in words what does not fit.
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{ValidationError, Validator};
+use serde_json::{Map, Value};
+
+use super::error::Report;
+use super::origin::{member, segments};
+use super::schema;
+
+/// A second pass sees what was hidden by what the first one took away; a third finds nothing in a schema this flat.
+const PASSES: usize = 3;
+
+/// Reports every value that does not fit and takes it out, so that the rest can be checked further.
+pub(super) fn check(value: &mut Value, schema: &Value, validator: &Validator, report: &mut Report) {
+    for _ in 0..PASSES {
+        let mut findings: Vec<Finding> = validator
+            .iter_errors(value)
+            .flat_map(|error| findings(&error, schema))
+            .collect();
+        if findings.is_empty() {
+            return;
+        }
+        findings.sort_by_key(|finding| finding.rank);
+        for finding in &findings {
+            report.structure(&finding.pointer, finding.message.clone());
+        }
+        for finding in findings {
+            prune(value, &finding.prune);
+        }
+    }
+}
+
+struct Finding {
+    /// Precise findings first; a broad one about the same place is then an echo. See [`Report::structure`].
+    rank: u8,
+    pointer: String,
+    message: String,
+    /// What to take out so that the rest is valid: the value itself, or the map that lacks a key.
+    prune: String,
+}
+
+fn findings(error: &ValidationError<'_>, schema: &Value) -> Vec<Finding> {
+    let pointer = error.instance_path().as_str();
+    let instance = error.instance();
+    let here = |rank: u8, message: String| {
+        vec![Finding {
+            rank,
+            pointer: pointer.to_owned(),
+            message,
+            prune: pointer.to_owned(),
+        }]
+    };
+    let at_member = |key: &str, rank: u8, message: String| {
+        let pointer = member(pointer, key);
+        Finding {
+            rank,
+            prune: pointer.clone(),
+            pointer,
+            message,
+        }
+    };
+    match error.kind() {
+        ValidationErrorKind::Type { kind } => here(0, wrong_type(kind, instance)),
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            let keys: Vec<String> = segments(pointer).collect();
+            let known = schema::node(schema, &keys)
+                .map(schema::members)
+                .unwrap_or_default();
+            let message = |key: &String| format!("unknown key; {}", schema::suggest(key, &known));
+            unexpected
+                .iter()
+                .map(|key| at_member(key, 0, message(key)))
+                .collect()
+        }
+        ValidationErrorKind::PropertyNames { error } => {
+            let name = error.instance().as_str().unwrap_or_default();
+            vec![at_member(name, 0, in_words(error))]
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            vec![Finding {
+                prune: pointer.to_owned(),
+                ..at_member(key, 1, "is missing".to_owned())
+            }]
+        }
+        ValidationErrorKind::Pattern { .. } => here(1, in_words(error)),
+        ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::OneOfMultipleValid { .. } => {
+            let keys: Vec<String> = segments(pointer).collect();
+            here(2, one_of(schema::node(schema, &keys)))
+        }
+        _ => here(0, in_words(error)),
+    }
+}
+
+/// A message that quotes numbers, but no text: that may be a secret in the wrong place.
+fn in_words(error: &ValidationError<'_>) -> String {
+    let instance = error.instance();
+    match error.kind() {
+        ValidationErrorKind::Format { format } => {
+            let text = instance.as_str().unwrap_or_default();
+            schema::explain(format, text).unwrap_or_else(|| format!("must be a {format}"))
+        }
+        ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}, not {instance}"),
+        ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}, not {instance}"),
+        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entry"),
+        ValidationErrorKind::Enum { options } => {
+            let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
+            let options: Vec<String> = options.iter().map(Value::to_string).collect();
+            format!("must be one of {}", options.join(", "))
+        }
+        _ => error.masked().to_string(),
+    }
+}
+
+fn wrong_type(expected: &TypeKind, instance: &Value) -> String {
+    let expected: Vec<&str> = match expected {
+        TypeKind::Single(kind) => vec![name(kind.as_str())],
+        TypeKind::Multiple(kinds) => kinds.iter().map(|kind| name(kind.as_str())).collect(),
+    };
+    let found = match instance {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let hint = match instance {
+        Value::Bool(_) | Value::Number(_) if expected.contains(&name("string")) => "; put it in quotes",
+        _ => "",
+    };
+    format!("must be {}, not {}{hint}", expected.join(" or "), name(found))
+}
+
+/// JSON Schema's types in YAML's words.
+fn name(kind: &str) -> &str {
+    match kind {
+        "array" => "a list",
+        "boolean" => "true or false",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "object" => "a mapping",
+        "string" => "a string",
+        other => other,
+    }
+}
+
+/// The alternatives of a `oneOf`, by the keys each requires.
+fn one_of(schema: Option<&Value>) -> String {
+    let alternatives = schema
+        .and_then(|schema| schema.get("oneOf"))
+        .and_then(Value::as_array);
+    let alternatives: Vec<String> = alternatives
+        .into_iter()
+        .flatten()
+        .filter_map(|alternative| alternative.get("required")?.as_array())
+        .map(|keys| {
+            keys.iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(" with ")
+        })
+        .collect();
+    format!("needs exactly one of {}", alternatives.join(", "))
+}
+
+/// Takes out the value at `pointer`; of a list, the whole list, because the other indices are still needed.
+fn prune(value: &mut Value, pointer: &str) {
+    let Some((parent, _)) = pointer.rsplit_once('/') else {
+        *value = Value::Object(Map::new());
+        return;
+    };
+    match value.pointer_mut(parent) {
+        Some(Value::Object(entries)) => {
+            if let Some(key) = segments(pointer).last() {
+                entries.shift_remove(&key);
+            }
+        }
+        Some(Value::Array(_)) => prune(value, parent),
+        _ => {}
+    }
+}

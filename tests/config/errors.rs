@@ -1,0 +1,214 @@
+//! What is wrong is named: key, origin, and what would be right.
+
+use rexd::config::Flags;
+use rstest::rstest;
+
+use super::Setup;
+
+#[rstest]
+#[case(
+    "REXD_LISTN",
+    "",
+    "environment variable REXD_LISTN: is not known; did you mean REXD_LISTEN?"
+)]
+#[case(
+    "REXD_MAX_STREAMS",
+    "5",
+    "environment variable REXD_MAX_STREAMS: is not known; known are REXD_LISTEN, "
+)]
+#[case(
+    "REXD_PORT",
+    "50051",
+    "environment variable REXD_PORT: is not known; known are "
+)]
+#[case(
+    "REXD_PORT_50051_TCP_NAME",
+    "x",
+    "environment variable REXD_PORT_50051_TCP_NAME: is not known; known are "
+)]
+#[case(
+    "REXD_LIMITS__MAX_STREEMS",
+    "5",
+    "environment variable REXD_LIMITS__MAX_STREEMS: limits.max_streems: unknown key; did you mean max_streams?"
+)]
+#[case(
+    "REXD_LIMITS__MAX_STREAMS",
+    "many",
+    "environment variable REXD_LIMITS__MAX_STREAMS: limits.max_streams: must be a whole number, not a string"
+)]
+#[case(
+    "REXD_LISTEN__PORT",
+    "1",
+    "environment variable REXD_LISTEN__PORT: listen: must be a string, not a mapping"
+)]
+#[case("REXD_LIMITS", "{max_pages", "environment variable REXD_LIMITS: ")]
+fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
+    let errors = Setup::new().env(name, value).errors();
+    assert!(
+        errors.starts_with(expected) && errors.lines().count() == 1,
+        "{errors}"
+    );
+}
+
+#[test]
+fn every_error_is_reported_at_once_with_origin_and_key() {
+    let setup = Setup::new()
+        .file(
+            "
+listen: localhost:50051
+lissen: 127.0.0.1:1
+default_registry: quay.io
+tls: {cert_file: /nonexistent/cert}
+limits:
+  max_streams: 0
+  idle: 5s
+  drain_grace: soon
+registries:
+  Docker.io: {}
+  ghcr.io:
+    url: ftp://ghcr.io
+    proxy: http://me:hunter2@proxy:3128
+    client_cert_file: /nonexistent/cert
+    connect_timeout: 5
+    http: 2
+    headers: {Authorization: hunter2, X-Bad: \"a\\nb\"}
+    credentials: {username: me, token_file: /nonexistent/token}
+    token_realms: [https://auth.internal/token]
+",
+        )
+        .env("REXD_LIMITS__MAX_PAGES", "-1")
+        .env("REXD_UNKNOWN_THING", "1")
+        .flags(Flags {
+            ops_listen: Some("9090".to_owned()),
+            ..Flags::default()
+        });
+    let errors = setup.errors();
+    let address = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
+    for expected in [
+        "environment variable REXD_UNKNOWN_THING: is not known; known are ",
+        &format!("config.yaml: listen: {address}"),
+        &format!("flag --ops-listen: ops_listen: {address}"),
+        "config.yaml: lissen: unknown key; did you mean listen?",
+        "config.yaml: tls.key_file: is missing",
+        "config.yaml: limits.max_streams: must be at least 1, not 0",
+        "environment variable REXD_LIMITS__MAX_PAGES: limits.max_pages: must be at least 1, not -1",
+        "config.yaml: limits.idle: unknown key; known are manifest_bytes, ",
+        "config.yaml: limits.drain_grace: must be a duration with a unit, such as 30s or 5m (",
+        "config.yaml: registries.\"Docker.io\": must be a registry name: host or host:port, lower-case",
+        "config.yaml: registries.\"ghcr.io\".url: must start with http:// or https://",
+        "config.yaml: registries.\"ghcr.io\".proxy: must not hold a user name or password",
+        "config.yaml: registries.\"ghcr.io\".connect_timeout: must be a string, not a number; put it in quotes",
+        "config.yaml: registries.\"ghcr.io\".http: must be one of \"auto\", \"1.1\", 1.1",
+        "config.yaml: registries.\"ghcr.io\".headers.Authorization: is set by the client itself",
+        "config.yaml: registries.\"ghcr.io\".headers.X-Bad: must be visible ASCII",
+        "config.yaml: registries.\"ghcr.io\".credentials: needs exactly one of docker_config, username with \
+         password_file, token_file",
+        "config.yaml: registries.\"ghcr.io\".token_realms.0: must be scheme, host and port only",
+        // What no schema says is reported in the same run.
+        "config.yaml: registries.\"ghcr.io\".client_cert_file: needs client_key_file too",
+        "config.yaml: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read: ",
+        "config.yaml: default_registry: quay.io is not in registries, and allow_unlisted is false",
+    ] {
+        assert!(
+            errors.lines().any(|line| line.starts_with(expected)),
+            "no line {expected:?} in:\n{errors}"
+        );
+    }
+    assert_eq!(
+        errors.lines().count(),
+        21,
+        "one line an error, no echoes:\n{errors}"
+    );
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[rstest]
+#[case::default_unlisted(
+    "default_registry: ghcr.io\nregistries: {docker.io: {}}",
+    "default_registry: ghcr.io is not in"
+)]
+#[case::no_registry("registries: {}", "default_registry: docker.io is not in registries")]
+#[case::same_address(
+    "ops_listen: 127.0.0.1:50051",
+    "ops_listen: must not be the address of listen"
+)]
+#[case::key_alone(
+    "registries: {docker.io: {client_key_file: DIR/present}}",
+    "client_key_file: needs client_cert_file too"
+)]
+#[case::password_alone(
+    "registries: {docker.io: {proxy: 'http://p', proxy_password_file: DIR/present}}",
+    "needs proxy_username too"
+)]
+#[case::user_without_proxy(
+    "registries: {docker.io: {proxy_username: me}}",
+    "proxy_username: needs proxy too"
+)]
+#[case::header_twice(
+    "registries: {docker.io: {headers: {X-A: a, x-a: b}}}",
+    "headers.x-a: is the same header as X-A"
+)]
+#[case::no_such_file(
+    "docker_configs: [/nonexistent/a]",
+    "docker_configs: /nonexistent/a cannot be read: No such file"
+)]
+#[case::directory("docker_configs: [/]", "docker_configs: / is not a regular file")]
+#[case::token_file(
+    "registries: {docker.io: {credentials: {token_file: /nonexistent/t}}}",
+    "credentials.token_file: /nonexistent/t"
+)]
+#[case::typo_in_credentials(
+    "registries: {docker.io: {credentials: {username: me, pasword_file: /x}}}",
+    "credentials.pasword_file: unknown key; did you mean password_file?"
+)]
+#[case::two_kinds(
+    "registries: {docker.io: {credentials: {docker_config: /x, username: me}}}",
+    "credentials: needs exactly one of"
+)]
+#[case::empty_list(
+    "registries: {docker.io: {credentials: {docker_config: []}}}",
+    "docker_config: must have at least 1 entry"
+)]
+#[case::endless_wait("limits: {drain_grace: 0s}", "limits.drain_grace: must be longer than zero")]
+#[case::overflowing_wait("limits: {drain_grace: 500000years}", "limits.drain_grace: must be ")]
+#[case::not_yaml("listen: [", "config.yaml: ")]
+#[case::duplicate_key("allow_unlisted: true\nallow_unlisted: false", "duplicate")]
+#[case::yaml_1_1_boolean("allow_unlisted: yes", "allow_unlisted: must be true or false, not a string")]
+#[case::two_documents(
+    "allow_unlisted: true\n---\nallow_unlisted: true",
+    "only single YAML document"
+)]
+#[case::not_a_mapping("- listen", "config.yaml: must be a mapping of configuration keys")]
+#[case::null_section("limits:", "limits: must be a mapping, not null")]
+fn a_wrong_file_is_refused_with_one_error(#[case] yaml: &str, #[case] expected: &str) {
+    let setup = Setup::new();
+    setup.write("present", "");
+    let errors = setup.at_directory(yaml).errors();
+    assert!(
+        errors.starts_with("config.yaml: ") && errors.contains(expected),
+        "{errors}"
+    );
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+}
+
+#[test]
+fn a_missing_file_is_an_error_and_the_other_sources_are_still_checked() {
+    let mut setup = Setup::new()
+        .env("REXD_LIMITS__MAX_STREAMS", "0")
+        .env("REXD_DEFAULT_REGISTRY", "registry.the-file-lists.example");
+    setup.sources.file = Some(setup.directory.path().join("absent.yaml"));
+    let errors = setup.errors();
+    assert!(
+        errors.contains("absent.yaml: cannot be read: No such file"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("limits.max_streams: must be at least 1, not 0"),
+        "{errors}"
+    );
+    assert_eq!(
+        errors.lines().count(),
+        2,
+        "what the file would have said is not missed: {errors}"
+    );
+}
