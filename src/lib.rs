@@ -26,3 +26,5 @@
 //! `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier -> `grpc::frame` writes
 //! messages -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
 //! reaches the upstream socket, and dropping it cancels upstream.
+
+pub mod server;
