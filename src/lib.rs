@@ -5,10 +5,10 @@
 //!
 //! | layer | module | what it is for |
 //! |---|---|---|
-//! | 4 | `cli` | the commands; wiring only |
+//! | 4 | [`cli`] | the commands; wiring only |
 //! | 4 | [`config`] | file, environment and flags make one validated configuration |
 //! | 4 | [`telemetry`] | logs and traces |
-//! | 4 | `server` | the listener: connections, TLS, health, ops endpoints, drain |
+//! | 4 | [`server`] | the listener: connections, TLS, health, ops endpoints, drain |
 //! | 4 | [`grpc`] | the five handlers: parse, admit, call, encode |
 //! | 4 | [`policy`] | which registry a caller may reach |
 //! | 3 | [`client`] | the Distribution API, one operation a file |
@@ -27,6 +27,7 @@
 //! messages -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
 //! reaches the upstream socket, and dropping it cancels upstream.
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod demo;
@@ -34,6 +35,7 @@ pub mod error;
 pub mod grpc;
 pub mod oci;
 pub mod policy;
+pub mod server;
 pub mod telemetry;
 pub mod transport;
 

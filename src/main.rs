@@ -1,2 +1,7 @@
-//! The command line of `rexd`.
-fn main() {}
+//! The command `rexd`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rexd::cli::main()
+}

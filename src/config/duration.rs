@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use humantime_serde::re::humantime;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serializer};
 

@@ -19,6 +19,8 @@ pub struct StreamLimits {
     pub max_streams: usize,
     /// The most bytes that all streams together may hold.
     pub memory_bytes: usize,
+    /// How long a caller may stand still before its stream is reset.
+    pub write_stall: Duration,
 }
 
 /// Hands out permits; a permit is good for one stream and lives as long as it.

@@ -31,14 +31,6 @@ pub(super) fn deadline_exceeded() -> Status {
     Status::with_error_details(Code::DeadlineExceeded, "the call's deadline has passed", details)
 }
 
-/// The service is shutting down; another replica can serve the rest.
-pub(super) fn shutting_down() -> Status {
-    let mut details = ErrorDetails::new();
-    details.set_error_info("SHUTTING_DOWN", DOMAIN, HashMap::new());
-    details.set_retry_info(Some(DEFAULT_RETRY));
-    Status::with_error_details(Code::Unavailable, "the service is shutting down", details)
-}
-
 impl From<RexError> for Status {
     fn from(error: RexError) -> Self {
         let row = Row::of(&error);

@@ -1,0 +1,90 @@
+//! `rexd check-config`: what the file says, and with `--connect` whether each registry agrees.
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::{ConfigArgs, Failure, print, wiring};
+use crate::client::{AuthScheme, Pong};
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Ping each configured registry, and say which step works or fails
+    #[arg(long)]
+    connect: bool,
+}
+
+/// A registry that does not answer within this time is said to be unreachable.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(45);
+
+pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
+    let config = wiring::load(&args.config)?.config;
+    let client = wiring::client(&config)?;
+    if !args.connect {
+        return print("the configuration is good\n");
+    }
+    let mut failures = 0;
+    for (name, entry) in &config.registries {
+        let registry = wiring::name_of(name)?;
+        let url = entry.url.as_ref().map(|url| url.as_url().to_string());
+        let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+            "no TLS"
+        } else {
+            "TLS"
+        };
+        let ping = client.ping(&registry, Some(Instant::now() + PATIENCE));
+        let line = match tokio::time::timeout(PATIENCE, ping).await {
+            Ok(Ok(pong)) => format!("ok      {registry}: name, {tls}, {}", describe(&pong)),
+            Ok(Err(error)) => {
+                failures += 1;
+                format!("failed  {error}{}", hint(&error))
+            }
+            Err(_) => {
+                failures += 1;
+                format!("failed  {registry}: no answer within {PATIENCE:?}")
+            }
+        };
+        print(&format!("{line}\n"))?;
+    }
+    if failures > 0 {
+        return Err(Failure::Failed(format!(
+            "{failures} of {} registries failed",
+            config.registries.len()
+        )));
+    }
+    Ok(())
+}
+
+fn describe(pong: &Pong) -> String {
+    let sign_in = match pong.scheme {
+        AuthScheme::None => "no sign-in asked for",
+        AuthScheme::Basic => "signed in with a password",
+        AuthScheme::Bearer => "signs in with tokens",
+    };
+    format!("{sign_in}, {:.0} ms", pong.latency.as_secs_f64() * 1000.0)
+}
+
+/// What the operator may change.
+fn hint(error: &crate::RexError) -> &'static str {
+    use crate::RexError as E;
+    match error {
+        E::Network { problem, .. } if problem.starts_with("TLS") => {
+            "; a private certificate authority goes into ca_file"
+        }
+        E::Network { .. } => "; check the url, the network and the proxy",
+        E::Timeout { .. } => "; check the url and the network, or raise the registry's timeouts",
+        E::Authentication { .. } => "; check the registry's credentials",
+        E::Validation { .. } => "; check that the url is a registry's, and its path prefix",
+        E::InvalidArgument { .. }
+        | E::RegistryNotAllowed { .. }
+        | E::NotFound { .. }
+        | E::RateLimit { .. }
+        | E::Server { .. }
+        | E::Unsupported { .. }
+        | E::Range { .. }
+        | E::Integrity { .. }
+        | E::TooLarge { .. }
+        | E::Overloaded { .. } => "",
+    }
+}

@@ -1,0 +1,192 @@
+//! The commands; wiring only. Exit codes: 0 done, 1 failed, 2 usage or configuration.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+
+use crate::telemetry::Telemetry;
+
+mod blob;
+mod call;
+mod check;
+mod demo;
+mod image;
+mod serve;
+mod wiring;
+
+/// One gRPC service for the operations of container registries.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rexd",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What is logged, in the syntax of tracing's EnvFilter: `info`, `rexd=debug`, …
+    #[arg(long, global = true, env = "REXD_LOG", value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve(ConfigArgs),
+    /// Run the service in front of a sample registry, call it, and go on serving
+    Demo(demo::DemoArgs),
+    /// Ask whether a registry answers and accepts the sign-in
+    Ping(call::PingArgs),
+    /// List the repositories of a registry, one a line
+    Catalog(call::CatalogArgs),
+    /// List the tags of a repository, one a line
+    Tags(call::TagsArgs),
+    /// Print a manifest's exact bytes
+    Manifest(call::ManifestArgs),
+    /// Save a blob, or a part of it
+    Blob(blob::BlobArgs),
+    /// Check the configuration: every error at once, with its file and key
+    CheckConfig(check::CheckArgs),
+    /// Print the effective configuration, redacted, and where each value is from
+    PrintConfig(ConfigArgs),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// Print the version
+    Version,
+}
+
+/// Where the configuration is, and what overrides it.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file, YAML
+    #[arg(long, env = "REXD_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    config: Option<PathBuf>,
+    /// Where callers connect, instead of the configured address
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where /livez and /readyz are asked for, instead of the configured address
+    #[arg(long, value_name = "ADDRESS")]
+    ops_listen: Option<String>,
+    /// Reach any public https registry, not only the listed ones
+    #[arg(long)]
+    allow_unlisted: bool,
+}
+
+/// How a command ended short of success.
+#[derive(Debug)]
+enum Failure {
+    /// It was tried, and failed: exit code 1.
+    Failed(String),
+    /// The command line or the configuration is wrong: exit code 2.
+    Usage(String),
+}
+
+impl Failure {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One crypto provider in the whole process, before the first handshake; a second install would say so.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => complain(&message, 1),
+        Err(Failure::Usage(message)) => complain(&message, 2),
+    }
+}
+
+fn complain(message: &str, code: u8) -> ExitCode {
+    eprintln!("rexd: {message}");
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Schema => print(&format!("{:#}\n", crate::config::schema())),
+        Command::Version => print(&format!("rexd {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(Failure::failed)?;
+            write_out(&page)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rexd", &mut script);
+            write_out(&script)
+        }
+        Command::PrintConfig(args) => print(&wiring::load(&args)?.render()),
+        command => {
+            let runtime = tokio::runtime::Runtime::new().map_err(Failure::failed)?;
+            runtime.block_on(run_async(command, cli.log.as_deref()))
+        }
+    }
+}
+
+async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
+    let service = matches!(command, Command::Serve(_));
+    // Commands say what they have to say themselves; what happens inside is for those who ask.
+    let filter = log.or((!service).then_some("warn"));
+    let telemetry = Telemetry::start(filter, service && exports_traces())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let outcome = match command {
+        Command::Serve(args) => serve::serve(&args).await,
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Ping(args) => call::ping(args).await,
+        Command::Catalog(args) => call::catalog(args).await,
+        Command::Tags(args) => call::tags(args).await,
+        Command::Manifest(args) => call::manifest(args).await,
+        Command::Blob(args) => blob::blob(args).await,
+        Command::CheckConfig(args) => check::check(args).await,
+        Command::PrintConfig(_)
+        | Command::Schema
+        | Command::Completions { .. }
+        | Command::Man
+        | Command::Version => Ok(()),
+    };
+    // The exporter's last batch is sent from a thread that may block.
+    let finished = tokio::task::spawn_blocking(move || telemetry.finish()).await;
+    outcome.and(finished.map_err(Failure::failed))
+}
+
+/// OpenTelemetry's environment variables are the standard's, not ours; exporting is opt-in by naming an endpoint.
+fn exports_traces() -> bool {
+    [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    ]
+    .iter()
+    .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    write_out(text.as_bytes())
+}
+
+/// Writes to standard output; a reader who has seen enough (`| head`) is no failure.
+fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write as _};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

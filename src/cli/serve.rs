@@ -1,0 +1,84 @@
+//! `rexd serve`: the configuration, the parts, and the signals that end it.
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tonic::service::Routes;
+
+use super::{ConfigArgs, Failure, wiring};
+use crate::{
+    config::{Config, Tls},
+    grpc::{Registries, proto},
+    server::{Readiness, Server, add_reflection, tls},
+};
+
+pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
+    let config = wiring::load(args)?.config;
+    let listener = bind(config.listen, "listen").await?;
+    let ops = match config.ops_listen {
+        Some(address) => Some(bind(address, "ops_listen").await?),
+        None => None,
+    };
+    let stop = stop_signal()?;
+    let server = assemble(&config, wiring::registries(&config)?, listener, ops).await?;
+    tracing::info!(
+        listen = %config.listen,
+        ops_listen = ?config.ops_listen,
+        tls = config.tls.is_some(),
+        registries = config.registries.keys().cloned().collect::<Vec<_>>().join(" "),
+        "serving"
+    );
+    server
+        .run(stop)
+        .await
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The service with health and reflection, on a listener.
+pub(super) async fn assemble(
+    config: &Config,
+    registries: Registries,
+    listener: TcpListener,
+    ops: Option<TcpListener>,
+) -> Result<Server, Failure> {
+    let (readiness, health) = Readiness::new().await;
+    let routes = Routes::new(registries.into_server()).add_service(health);
+    let routes = add_reflection(routes, proto::DESCRIPTORS).map_err(Failure::failed)?;
+    Ok(Server {
+        settings: wiring::server_settings(config),
+        routes,
+        listener,
+        tls: config.tls.as_ref().map(tls_files),
+        ops,
+        readiness,
+    })
+}
+
+fn tls_files(tls: &Tls) -> tls::Files {
+    tls::Files {
+        certificate: tls.cert_file.clone(),
+        key: tls.key_file.clone(),
+        client_ca: tls.client_ca_file.clone(),
+    }
+}
+
+pub(super) async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Failed(format!("{key}: cannot listen on {address}: {error}")))
+}
+
+/// Ends with SIGTERM or SIGINT. Installed at once, so that a signal during the start is not lost.
+pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

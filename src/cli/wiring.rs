@@ -1,0 +1,193 @@
+//! Configuration -> the parts it configures. The layers below know nothing of [`Config`]; this is where it ends.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{ConfigArgs, Failure};
+use crate::{
+    client::{self, Client, ClientCertificate, CredentialSource, Limits, Proxy, Settings},
+    config::{Config, Credentials, Flags, HttpVersion, Loaded, Registry as RegistryConfig, Sources},
+    grpc::{Registries, StreamLimits},
+    oci::Registry,
+    policy::Policy,
+    server,
+};
+
+/// Loads the configuration from file, environment and flags.
+pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
+    let flags = Flags {
+        listen: args.listen.clone(),
+        ops_listen: args.ops_listen.clone(),
+        default_registry: None,
+        allow_unlisted: args.allow_unlisted.then_some(true),
+    };
+    // A variable that is not text is not one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment: Vec<_> = environment.collect();
+    Config::load(Sources {
+        file: args.config.clone(),
+        environment,
+        flags,
+    })
+    .map_err(|errors| Failure::Usage(format!("the configuration is wrong:\n{errors}")))
+}
+
+/// The service, ready to be mounted; an error names every registry that cannot be set up.
+pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
+    let client = client(config)?;
+    let listed = config
+        .registries
+        .keys()
+        .map(|name| name_of(name))
+        .collect::<Result<HashSet<_>, _>>()?;
+    let policy = Policy::new(name_of(&config.default_registry)?, listed, config.allow_unlisted);
+    let limits = StreamLimits {
+        max_streams: config.limits.max_streams,
+        memory_bytes: config.limits.stream_memory_bytes,
+        write_stall: config.limits.write_stall_timeout,
+    };
+    Ok(Registries::new(Arc::new(client), policy, limits))
+}
+
+/// A client of every configured registry.
+pub(super) fn client(config: &Config) -> Result<Client, Failure> {
+    let settings = config
+        .registries
+        .iter()
+        .map(|(name, registry)| settings(config, &name_of(name)?, registry, true));
+    let settings = settings.collect::<Result<Vec<_>, _>>()?;
+    let template = config.clone();
+    let unlisted = move |registry: &Registry| {
+        let allowed = template.allow_unlisted;
+        allowed
+            .then(|| settings_of_unlisted(&template, registry))
+            .flatten()
+    };
+    let limits = Limits {
+        manifest_bytes: config.limits.manifest_bytes,
+        list_page_bytes: config.limits.list_page_bytes,
+        max_pages: config.limits.max_pages,
+    };
+    Client::new(settings, Box::new(unlisted), limits).map_err(|errors| {
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Failure::Usage(format!("registries cannot be set up:\n{}", lines.join("\n")))
+    })
+}
+
+/// The name of a registry as the configuration has it.
+pub(super) fn name_of(name: &str) -> Result<Registry, Failure> {
+    name.parse()
+        .map_err(|problem| Failure::Usage(format!("registries: {name:?} {problem}")))
+}
+
+fn settings_of_unlisted(config: &Config, registry: &Registry) -> Option<Settings> {
+    settings(config, registry, &RegistryConfig::default(), false).ok()
+}
+
+fn settings(
+    config: &Config,
+    registry: &Registry,
+    entry: &RegistryConfig,
+    listed: bool,
+) -> Result<Settings, Failure> {
+    let url = match &entry.url {
+        Some(url) => url.as_url().clone(),
+        None => Settings::default_url(registry)
+            .map_err(|error| Failure::Usage(format!("registries.{registry}: {error}")))?,
+    };
+    let own = entry
+        .credentials
+        .iter()
+        .flat_map(|credentials| sources(credentials));
+    let shared = config
+        .docker_configs
+        .iter()
+        .map(|file| CredentialSource::DockerConfig { file: file.clone() });
+    let origins = |origins: &[crate::config::WebOrigin]| -> Result<Vec<client::Origin>, Failure> {
+        let parse = |origin: &crate::config::WebOrigin| origin.as_origin().ascii_serialization().parse();
+        origins
+            .iter()
+            .map(parse)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| Failure::Usage(format!("registries.{registry}: an origin {problem}")))
+    };
+    let proxy = entry.proxy.as_ref().map(|proxy| {
+        let url = proxy.as_origin().ascii_serialization();
+        let url = url
+            .parse()
+            .map_err(|error| Failure::Usage(format!("registries.{registry}.proxy: {error}")))?;
+        let credentials = entry
+            .proxy_username
+            .clone()
+            .zip(entry.proxy_password_file.clone());
+        Ok(Proxy { url, credentials })
+    });
+    Ok(Settings {
+        registry: registry.clone(),
+        url,
+        listed,
+        ca_file: entry.ca_file.clone(),
+        client_certificate: entry
+            .client_cert_file
+            .clone()
+            .zip(entry.client_key_file.clone())
+            .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
+        proxy: proxy.transpose()?,
+        http1_only: entry.http == HttpVersion::Http11,
+        headers: entry
+            .headers
+            .iter()
+            .filter_map(|(name, value)| {
+                Some((name.parse::<http::HeaderName>().ok()?, value.expose().clone()))
+            })
+            .collect(),
+        credentials: own.chain(shared).collect(),
+        token_realms: origins(&entry.token_realms)?,
+        trusted_origins: origins(&entry.trusted_origins)?,
+        max_concurrent_requests: entry.max_concurrent_requests,
+        connect_timeout: entry.connect_timeout,
+        header_timeout: entry.header_timeout,
+        idle_timeout: entry.idle_timeout,
+        auth_body_bytes: config.limits.auth_body_bytes,
+    })
+}
+
+fn sources(credentials: &Credentials) -> Vec<CredentialSource> {
+    match credentials {
+        Credentials::DockerConfig(files) => files
+            .iter()
+            .map(|file| CredentialSource::DockerConfig { file: file.clone() })
+            .collect(),
+        Credentials::Password {
+            username,
+            password_file,
+        } => {
+            vec![CredentialSource::Password {
+                username: username.clone(),
+                password_file: password_file.clone(),
+            }]
+        }
+        Credentials::Token { token_file } => vec![CredentialSource::Token {
+            token_file: token_file.clone(),
+        }],
+    }
+}
+
+/// The listener's settings.
+pub(super) fn server_settings(config: &Config) -> server::Settings {
+    let limits = &config.limits;
+    server::Settings {
+        max_connections: limits.max_connections,
+        max_connections_per_peer: limits.max_connections_per_peer,
+        handshake_timeout: limits.handshake_timeout,
+        preface_timeout: limits.handshake_timeout,
+        max_concurrent_streams: limits.max_concurrent_streams,
+        max_header_list_bytes: limits.max_header_list_bytes,
+        max_send_buffer_bytes: u32::try_from(limits.send_buffer_bytes).unwrap_or(u32::MAX),
+        max_connection_age: limits.connection_age,
+        max_connection_age_grace: limits.connection_age_grace,
+        drain_pause: limits.drain_pause,
+        drain_grace: limits.drain_grace,
+        ..server::Settings::default()
+    }
+}

@@ -1,0 +1,53 @@
+//! Being ready, as load balancers ask for it: `grpc.health.v1` on the service's port and `/readyz` on the ops port. Ready
+//! means that this process takes calls; a registry that is down does not make it less so.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::{HealthReporter, HealthService},
+};
+
+/// What callers may ask the health of: the server, which has the empty name, and its service.
+const NAMES: [&str; 2] = ["", "rex.registry.v1.RegistryService"];
+
+/// Whether this process takes calls. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    draining: Arc<AtomicBool>,
+    reporter: HealthReporter,
+}
+
+impl Readiness {
+    /// Ready, and the health service to be routed which says so.
+    pub async fn new() -> (Self, HealthServer<impl Health>) {
+        let readiness = Self {
+            draining: Arc::default(),
+            reporter: HealthReporter::new(),
+        };
+        readiness.report(ServingStatus::Serving).await;
+        let service = HealthService::from_health_reporter(readiness.reporter.clone());
+        (readiness, HealthServer::new(service))
+    }
+
+    /// Not ready from now on; watchers are told.
+    pub async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.report(ServingStatus::NotServing).await;
+    }
+
+    /// Whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        for name in NAMES {
+            self.reporter.set_service_status(name, status).await;
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The endpoints for the operator's machinery: plain HTTP/1.1 on a listener of its own, without TLS, for the kubelet.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/livez` | 200 while the process runs, in the drain too: a kill would only cut it short |
+//! | `/readyz` | 200, or 503 `draining` once shutdown began; never depends on a registry |
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::debug;
+
+use super::{accept::accept, health::Readiness};
+
+/// Open connections. One more waits in the kernel's queue, for at most [`CONNECTION_LIMIT`]: a probe that is late is
+/// better than one that is refused.
+const MAX_CONNECTIONS: usize = 64;
+/// Time for a request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(5);
+/// Time for a whole connection, which is one request.
+const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of a request's head; 8 KiB is the least hyper takes.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+
+/// Answers on `listener` until `end`.
+pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: CancellationToken) -> Infallible {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .keep_alive(false);
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let permit = Arc::clone(&permits).acquire_owned().await;
+        let (stream, address) = accept(&listener).await;
+        let (http, readiness) = (http.clone(), readiness.clone());
+        let connection = async move {
+            let _permit = permit;
+            if let Ok(Err(error)) = timeout(CONNECTION_LIMIT, answer_on(&http, stream, readiness)).await {
+                debug!(%address, %error, "ops connection failed");
+            }
+        };
+        tasks.spawn(end.clone().run_until_cancelled_owned(connection));
+    }
+}
+
+async fn answer_on(http: &http1::Builder, stream: TcpStream, readiness: Readiness) -> hyper::Result<()> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(request.method(), request.uri().path(), &readiness);
+        async { Ok::<_, Infallible>(response) }
+    });
+    http.serve_connection(TokioIo::new(stream), service).await
+}
+
+/// hyper leaves the body out for HEAD.
+fn answer(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
+    let (status, text) = match path {
+        "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
+            (StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n")
+        }
+        "/livez" => (StatusCode::OK, "ok\n"),
+        "/readyz" if readiness.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        "/readyz" => (StatusCode::OK, "ok\n"),
+        _ => (StatusCode::NOT_FOUND, "not found\n"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}

@@ -1,0 +1,88 @@
+//! The first bytes of a connection (RFC 9113, section 3.4), read before HTTP/2 begins, so that a peer which says nothing
+//! or speaks HTTP/1.1 costs a socket for some seconds and no more.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
+
+/// What every HTTP/2 client sends first.
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// For a person with curl or a browser: what this port is.
+const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain\r\n\
+    content-length: 38\r\n\
+    connection: close\r\n\
+    \r\n\
+    this port speaks gRPC, that is HTTP/2\n";
+/// Of a request that is not HTTP/2, this much is read and dropped: closing a socket with unread bytes resets it, and the
+/// peer would lose the answer.
+const DISCARDED_BYTES: u64 = 16 * 1024;
+
+/// What the peer began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// The whole preface of HTTP/2; it has been read off the connection.
+    Http2,
+    /// Something else; it has been answered and the connection can be dropped.
+    Other,
+}
+
+/// Reads up to the end of the preface, or to the first byte that is not of it. Takes as long as the peer takes: the
+/// caller sets the time.
+pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<Opening> {
+    let mut expected = PREFACE.as_slice();
+    let mut buffer = [0; PREFACE.len()];
+    while !expected.is_empty() {
+        let (free, _) = buffer.split_at_mut(expected.len());
+        let read = io.read(free).await?;
+        let (got, _) = free.split_at(read);
+        if got.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let Some(rest) = expected.strip_prefix(got) else {
+            if got
+                .iter()
+                .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
+            {
+                io.write_all(NOT_HTTP1).await?;
+            }
+            io.shutdown().await?;
+            copy(&mut io.take(DISCARDED_BYTES), &mut sink()).await?;
+            return Ok(Opening::Other);
+        };
+        expected = rest;
+    }
+    Ok(Opening::Http2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_preface_is_known_in_pieces() -> io::Result<()> {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        let writing = tokio::spawn(async move {
+            for byte in PREFACE {
+                client.write_all(&[*byte]).await?;
+                tokio::task::yield_now().await;
+            }
+            client.write_all(b"next").await?;
+            Ok::<_, io::Error>(client)
+        });
+        assert_eq!(read(&mut server).await?, Opening::Http2);
+        let mut next = [0; 4];
+        server.read_exact(&mut next).await?;
+        assert_eq!(&next, b"next", "nothing after the preface is taken");
+        drop(writing.await);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_http_1_has_the_length_it_says() {
+        let answer = String::from_utf8_lossy(NOT_HTTP1);
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.len());
+        assert_eq!(body, Some(38));
+    }
+}
