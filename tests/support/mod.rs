@@ -17,6 +17,7 @@ pub mod fault;
 pub mod ledger;
 mod relay;
 pub mod scripted;
+pub mod service;
 pub mod wire;
 
 use std::sync::{Arc, LazyLock};

@@ -1,0 +1,111 @@
+//! The service under test: the real handlers behind the real listener, in front of registries of the test's own.
+
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+
+use rexd::{
+    client::{Client, Limits, Settings},
+    grpc::{Registries, StreamLimits, proto, proto::registry_service_client::RegistryServiceClient},
+    oci::Registry,
+    policy::Policy,
+    server::{self, Readiness, Server, add_reflection},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::{
+    service::Routes,
+    transport::{Channel, Endpoint},
+};
+
+/// A running service; ends when dropped.
+pub struct Service {
+    pub address: SocketAddr,
+    pub task: JoinHandle<()>,
+    _stop: DropGuard,
+}
+
+/// What a test may choose.
+pub struct Options {
+    pub allow_unlisted: bool,
+    pub limits: Limits,
+    pub streams: StreamLimits,
+    pub server: server::Settings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_unlisted: false,
+            limits: Limits { manifest_bytes: 4 << 20, list_page_bytes: 4 << 20, max_pages: 100 },
+            streams: StreamLimits {
+                max_streams: 1000,
+                memory_bytes: 256 << 20,
+                write_stall: Duration::from_secs(60),
+            },
+            server: server::Settings {
+                drain_pause: Duration::from_millis(1),
+                drain_grace: Duration::from_secs(5),
+                ..server::Settings::default()
+            },
+        }
+    }
+}
+
+impl Service {
+    /// A service in front of one registry, called `name`, at `address`.
+    pub async fn in_front_of(name: &str, address: SocketAddr) -> Self {
+        Self::start(vec![settings(name, address)], Options::default()).await
+    }
+
+    /// A service in front of some registries; the first one is the default.
+    pub async fn start(registries: Vec<Settings>, options: Options) -> Self {
+        let names: Vec<Registry> = registries.iter().map(|settings| settings.registry.clone()).collect();
+        let allow_unlisted = options.allow_unlisted;
+        let template = registries[0].clone();
+        let unlisted = move |registry: &Registry| {
+            let url = Settings::default_url(registry).ok()?;
+            let settings = Settings { registry: registry.clone(), url, listed: false, ..template.clone() };
+            allow_unlisted.then_some(settings)
+        };
+        let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
+        let policy = Policy::new(names[0].clone(), HashSet::from_iter(names), allow_unlisted);
+        let registries = Registries::new(Arc::new(client), policy, options.streams);
+        let (readiness, health) = Readiness::new().await;
+        let routes = Routes::new(registries.into_server()).add_service(health);
+        let routes = add_reflection(routes, proto::DESCRIPTORS).unwrap();
+        let listener = super::listen().await;
+        let address = listener.local_addr().unwrap();
+        let server = Server { settings: options.server, routes, listener, tls: None, ops: None, readiness };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let task = tokio::spawn(async move { server.run(stopped).await.unwrap() });
+        Self { address, task, _stop: stop.drop_guard() }
+    }
+
+    /// A client on a connection of its own.
+    pub async fn client(&self) -> RegistryServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        RegistryServiceClient::new(endpoint.connect().await.unwrap())
+    }
+}
+
+/// A listed registry without credentials, over plain HTTP.
+pub fn settings(name: &str, address: SocketAddr) -> Settings {
+    Settings {
+        registry: name.parse().unwrap(),
+        url: format!("http://{address}").parse().unwrap(),
+        listed: true,
+        ca_file: None,
+        client_certificate: None,
+        proxy: None,
+        http1_only: false,
+        headers: http::HeaderMap::new(),
+        credentials: Vec::new(),
+        token_realms: Vec::new(),
+        trusted_origins: Vec::new(),
+        max_concurrent_requests: 1000,
+        connect_timeout: Duration::from_secs(5),
+        header_timeout: Duration::from_secs(30),
+        idle_timeout: Duration::from_secs(30),
+        auth_body_bytes: 64 << 10,
+    }
+}
