@@ -19,7 +19,6 @@ mod ops;
 mod preface;
 mod reflection;
 mod settings;
-/// TLS of the listener.
 pub mod tls;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

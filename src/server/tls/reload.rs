@@ -30,6 +30,8 @@ impl Current {
 pub(in crate::server) struct Reloader {
     files: Files,
     seen: Contents,
+    /// New contents, seen once.
+    unsettled: Option<Contents>,
     current: watch::Sender<Arc<ServerConfig>>,
 }
 
@@ -43,11 +45,19 @@ impl Reloader {
         let seen = files.read().await?;
         let config = files.config(&seen)?;
         let (current, receiver) = watch::channel(Arc::new(config));
-        Ok((Self { files, seen, current }, Current(receiver)))
+        Ok((
+            Self {
+                files,
+                seen,
+                unsettled: None,
+                current,
+            },
+            Current(receiver),
+        ))
     }
 
     /// Looks at the files again and again. New contents that cannot be served with are logged, once, and the last good
-    /// ones stay; so a look that catches a pair half replaced does no harm either.
+    /// ones stay.
     pub(in crate::server) async fn run(mut self, every: Duration) -> Infallible {
         // `interval` panics on zero.
         let mut looks = interval(every.max(Duration::from_millis(1)));
@@ -58,9 +68,7 @@ impl Reloader {
             match self.files.read().await {
                 Ok(contents) => {
                     unreadable = false;
-                    if contents != self.seen {
-                        self.take(contents);
-                    }
+                    self.notice(contents);
                 }
                 Err(error) if !unreadable => {
                     unreadable = true;
@@ -68,6 +76,20 @@ impl Reloader {
                 }
                 Err(_again) => {}
             }
+        }
+    }
+
+    /// Takes new contents when two looks in a row have found the same. One look may catch a pair half replaced, or a
+    /// file half rewritten: the head of the old certificate with the rest of the new one is well-formed, fits the new
+    /// key, and is refused by every caller for its signature.
+    fn notice(&mut self, contents: Contents) {
+        if contents == self.seen {
+            self.unsettled = None;
+        } else if self.unsettled.as_ref() == Some(&contents) {
+            self.unsettled = None;
+            self.take(contents);
+        } else {
+            self.unsettled = Some(contents);
         }
     }
 
@@ -86,4 +108,57 @@ impl Reloader {
 fn keep(error: &Error) {
     let source = std::error::Error::source(error).map(ToString::to_string);
     warn!(%error, source, "new TLS files cannot be used, the last good ones stay");
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn contents() -> Contents {
+        let issued = rcgen::generate_simple_self_signed(["rexd.test".to_owned()]).unwrap();
+        Contents {
+            certificate: issued.cert.pem().into_bytes(),
+            key: issued.signing_key.serialize_pem().into_bytes(),
+            client_ca: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn contents_are_taken_once_they_stay_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name| directory.path().join(name);
+        let files = Files {
+            certificate: file("tls.crt"),
+            key: file("tls.key"),
+            client_ca: None,
+        };
+        let old = contents();
+        std::fs::write(&files.certificate, &old.certificate).unwrap();
+        std::fs::write(&files.key, &old.key).unwrap();
+        let (mut reloader, current) = Reloader::start(files).await.unwrap();
+        let served = || Arc::clone(&current.0.borrow());
+        let first = served();
+
+        let [rewriting, new] = [contents(), contents()];
+        let again = |of: &Contents| Contents {
+            certificate: of.certificate.clone(),
+            key: of.key.clone(),
+            client_ca: None,
+        };
+        reloader.notice(rewriting);
+        reloader.notice(again(&new));
+        assert!(Arc::ptr_eq(&first, &served()), "nothing was seen twice");
+        reloader.notice(again(&new));
+        let second = served();
+        assert!(!Arc::ptr_eq(&first, &second));
+        reloader.notice(new);
+        reloader.notice(again(&old));
+        reloader.notice(old);
+        assert!(
+            !Arc::ptr_eq(&second, &served()),
+            "the old ones again are new ones"
+        );
+    }
 }
