@@ -95,10 +95,7 @@ fn settings(
         None => Settings::default_url(registry)
             .map_err(|error| Failure::Usage(format!("registries.{registry}: {error}")))?,
     };
-    let own = entry
-        .credentials
-        .iter()
-        .flat_map(|credentials| sources(credentials));
+    let own = entry.credentials.iter().flat_map(sources);
     let shared = config
         .docker_configs
         .iter()

@@ -42,6 +42,11 @@ impl Admission {
         }
     }
 
+    /// How long a caller may stand still.
+    pub(super) fn write_stall(&self) -> Duration {
+        self.limits.write_stall
+    }
+
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, RexError> {
         Arc::clone(&self.streams)
             .try_acquire_owned()

@@ -4,6 +4,11 @@
 //! the untouched bytes. So a chunk is never copied; prefix and bytes go to HTTP/2 as they are, and any stock client
 //! decodes them. The permit, the deadline and the numbers of a stream live here, because they live as long as it.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
@@ -11,7 +16,7 @@ use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tonic::Status;
 
 use super::{deadline::Deadline, proto, status};
@@ -30,7 +35,7 @@ pub(super) struct Framed {
 /// A blob's messages: the header, the chunks, the trailer.
 #[derive(Debug)]
 pub(super) struct BlobFrames {
-    blob: Blob,
+    shared: Arc<Shared>,
     offset: u64,
     chunk_bytes: usize,
     deadline: Deadline,
@@ -38,11 +43,38 @@ pub(super) struct BlobFrames {
     _permit: OwnedSemaphorePermit,
 }
 
+/// What the stream and the watch beside it share; both are polled in one task, so nobody ever waits for the other.
+#[derive(Debug)]
+pub(super) struct Shared {
+    blob: Mutex<Blob>,
+    /// Odd while a message is being made, even while the caller's window is waited for.
+    turns: AtomicU64,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Next {
     Header,
     Chunk,
     Nothing,
+}
+
+impl Shared {
+    /// More with every message, and once more while one is being made.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Whether the registry is waited for, and not the caller.
+    pub(super) fn is_making_a_message(&self) -> bool {
+        self.turns() % 2 == 1
+    }
+
+    /// Gives the registry's connection back, unless a message is being made.
+    pub(super) fn detach(&self) {
+        if let Ok(mut blob) = self.blob.try_lock() {
+            blob.detach();
+        }
+    }
 }
 
 impl BlobFrames {
@@ -53,8 +85,12 @@ impl BlobFrames {
         permit: OwnedSemaphorePermit,
         deadline: Deadline,
     ) -> Self {
+        let shared = Arc::new(Shared {
+            blob: Mutex::new(blob),
+            turns: AtomicU64::new(0),
+        });
         Self {
-            blob,
+            shared,
             offset,
             chunk_bytes,
             deadline,
@@ -63,62 +99,70 @@ impl BlobFrames {
         }
     }
 
+    /// For the watch beside the stream.
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
     /// The messages, up to the trailer or to the status that ends them.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut frames| async move {
+            frames.shared.turns.fetch_add(1, Ordering::Relaxed);
             let next = match frames.deadline.instant() {
                 Some(deadline) => tokio::time::timeout_at(deadline, frames.next())
                     .await
                     .map_err(|_| status::deadline_exceeded())?,
                 None => frames.next().await,
             };
+            frames.shared.turns.fetch_add(1, Ordering::Relaxed);
             Ok(next?.map(|framed| (framed, frames)))
         })
     }
 
     async fn next(&mut self) -> Result<Option<Framed>, RexError> {
+        let mut blob = self.shared.blob.lock().await;
         match self.next {
             Next::Header => {
                 self.next = Next::Chunk;
-                Ok(Some(message(proto::stream_blob_response::Frame::Header(
-                    self.header(),
-                ))))
+                Ok(Some(message(proto::stream_blob_response::Frame::Header(header(
+                    &blob,
+                    self.offset,
+                )))))
             }
             Next::Chunk => {
-                let offset = self.blob.position();
-                if let Some(data) = self.blob.next(self.chunk_bytes).await? {
+                let offset = blob.position();
+                if let Some(data) = blob.next(self.chunk_bytes).await? {
                     return Ok(Some(chunk(offset, data)));
                 }
                 self.next = Next::Nothing;
                 Ok(Some(message(proto::stream_blob_response::Frame::Trailer(
-                    self.trailer(),
+                    trailer(&blob, self.offset),
                 ))))
             }
             Next::Nothing => Ok(None),
         }
     }
+}
 
-    fn header(&self) -> proto::BlobHeader {
-        let blob = &self.blob;
-        proto::BlobHeader {
-            descriptor: Some(proto::Descriptor {
-                media_type: MediaType::from(blob.media_type()).to_string(),
-                digest: blob.digest().to_string(),
-                size: signed(blob.size().unwrap_or_default()),
-                ..proto::Descriptor::default()
-            }),
-            offset: signed(self.offset),
-            length: signed(blob.length().unwrap_or_default()),
-            size_known: blob.size().is_some(),
-        }
+fn header(blob: &Blob, offset: u64) -> proto::BlobHeader {
+    proto::BlobHeader {
+        descriptor: Some(proto::Descriptor {
+            media_type: MediaType::from(blob.media_type()).to_string(),
+            digest: blob.digest().to_string(),
+            size: signed(blob.size().unwrap_or_default()),
+            ..proto::Descriptor::default()
+        }),
+        offset: signed(offset),
+        length: signed(blob.length().unwrap_or_default()),
+        size_known: blob.size().is_some(),
     }
+}
 
-    fn trailer(&self) -> proto::BlobTrailer {
-        proto::BlobTrailer {
-            bytes_sent: signed(self.blob.position() - self.offset),
-            digest_verified: self.blob.is_verified(),
-            resumes: i32::try_from(self.blob.resumes()).unwrap_or(i32::MAX),
-        }
+fn trailer(blob: &Blob, offset: u64) -> proto::BlobTrailer {
+    proto::BlobTrailer {
+        bytes_sent: signed(blob.position() - offset),
+        digest_verified: blob.is_verified(),
+        resumes: i32::try_from(blob.resumes()).unwrap_or(i32::MAX),
     }
 }
 

@@ -10,13 +10,14 @@ use self::{
     deadline::Deadline,
     frame::{BlobFrames, NoStream},
 };
-use crate::{client::Client, policy::Policy, telemetry};
+use crate::{client::Client, policy::Policy, server::Beside, telemetry};
 
 mod admission;
 mod body;
 mod convert;
 mod deadline;
 mod frame;
+mod stall;
 mod status;
 
 pub use admission::StreamLimits;
@@ -29,7 +30,7 @@ pub use body::FrameBodies;
     unused_qualifications,
     reason = "generated; the proto holds the documentation"
 )]
-#[allow(clippy::pedantic, clippy::indexing_slicing, reason = "generated")]
+#[allow(clippy::large_enum_variant, reason = "generated")]
 pub mod proto {
     tonic::include_proto!("rex.registry.v1");
 
@@ -149,23 +150,29 @@ impl RegistryService for Registries {
 
     async fn stream_blob(
         &self,
-        request: Request<proto::StreamBlobRequest>,
+        mut request: Request<proto::StreamBlobRequest>,
     ) -> Result<Response<NoStream>, Status> {
         let deadline = Deadline::of(request.metadata());
-        telemetry::rpc(
-            "StreamBlob",
-            request.metadata(),
-            deadline.bound(async {
-                let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
-                let permit = self.admission.admit()?;
-                let blob = self
-                    .client
-                    .blob(&target, &digest, range, deadline.instant())
-                    .await?;
-                Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline))
-            }),
-        )
-        .await
-        .map(|frames| body::carry(frames.into_inner()))
+        let beside = request.extensions_mut().remove::<Beside>();
+        let call = deadline.bound(async {
+            let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
+            let permit = self.admission.admit()?;
+            let blob = self
+                .client
+                .blob(&target, &digest, range, deadline.instant())
+                .await?;
+            Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline))
+        });
+        let frames = telemetry::rpc("StreamBlob", request.metadata(), call)
+            .await?
+            .into_inner();
+        if let Some(beside) = beside {
+            beside.put(stall::watch(
+                frames.shared(),
+                self.admission.write_stall(),
+                deadline,
+            ));
+        }
+        Ok(body::carry(frames))
     }
 }

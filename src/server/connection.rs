@@ -4,7 +4,7 @@ use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rand::RngExt;
 use rustls::pki_types::CertificateDer;
 use tokio::{
@@ -19,6 +19,7 @@ use tracing::debug;
 
 use super::{
     Settings,
+    beside::Streams,
     closing::Closing,
     guard::Guard,
     preface::{self, Opening},
@@ -49,7 +50,6 @@ pub struct Peer {
 /// What all connections of the listener share.
 pub(super) struct Connections {
     settings: Settings,
-    http: http2::Builder<TokioExecutor>,
     routes: Routes,
     tls: Option<tls::Current>,
     drain: CancellationToken,
@@ -65,7 +65,19 @@ impl Connections {
         drain: CancellationToken,
         closing: CancellationToken,
     ) -> Self {
-        let mut http = http2::Builder::new(TokioExecutor::new());
+        Self {
+            settings,
+            routes: routes.prepare(),
+            tls,
+            drain,
+            closing,
+        }
+    }
+
+    /// HTTP/2 with the listener's limits; `streams` spawns what runs on the connection.
+    fn http(&self, streams: Streams) -> http2::Builder<Streams> {
+        let settings = &self.settings;
+        let mut http = http2::Builder::new(streams);
         http.timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_concurrent_streams)
             .max_header_list_size(settings.max_header_list_bytes)
@@ -76,14 +88,7 @@ impl Connections {
             .max_local_error_reset_streams(MAX_ERROR_RESETS)
             .keep_alive_interval(settings.keep_alive_interval)
             .keep_alive_timeout(settings.keep_alive_timeout);
-        Self {
-            settings,
-            http,
-            routes: routes.prepare(),
-            tls,
-            drain,
-            closing,
-        }
+        http
     }
 
     /// Serves a connection to its end. One that is not yet speaking HTTP/2 when the drain begins has no call on it, and
@@ -145,14 +150,17 @@ impl Connections {
         let closing = self.closing.child_token();
         let routes = self.routes.clone();
         let extensions = (peer, Closing(closing.clone()));
+        let streams = Streams::default();
+        let http = self.http(streams.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (peer, closing) = extensions.clone();
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(closing.clone());
+            request.extensions_mut().insert(streams.next());
             // A router is always ready: there is no `poll_ready` to wait for.
             closing.bound(routes.clone().call(request))
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
         let ended = |result: hyper::Result<()>| match result {
             Ok(()) => debug!(%address, "connection ended"),
             Err(error) => debug!(%address, %error, "connection ended"),

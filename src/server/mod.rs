@@ -10,6 +10,7 @@
 
 mod accept;
 mod admission;
+mod beside;
 mod closing;
 mod connection;
 mod frames;
@@ -33,7 +34,8 @@ use tracing::{info, warn};
 
 use self::{accept::Refusals, admission::Admission, connection::Connections};
 pub use self::{
-    closing::Closing, connection::Peer, health::Readiness, reflection::add_reflection, settings::Settings,
+    beside::Beside, closing::Closing, connection::Peer, health::Readiness, reflection::add_reflection,
+    settings::Settings,
 };
 
 /// After the drain's grace, running calls and then their connections end within this time.

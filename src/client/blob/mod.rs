@@ -11,15 +11,16 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::Instant;
 
-use super::{Client, Target, content_range::ContentRange, endpoint};
+use super::{Client, Target};
 use crate::{
-    error::{At, Missing, RexError},
+    error::{At, RexError},
     oci::{Digest, Verifier},
-    transport::{Answer, Body, Protocol, Request, Scope, Upstream, pause_before_try},
+    transport::{Body, Scope, Upstream, pause_before_try},
 };
+
+mod open;
 
 /// Attempts in a row that bring no byte before a cut becomes the caller's error.
 const MAX_FRUITLESS: u32 = 3;
@@ -68,7 +69,7 @@ pub struct Blob {
 #[derive(Debug)]
 enum Source {
     /// The connection, and how many of its bytes come before the position.
-    Open { body: Body, skip: u64 },
+    Open { body: Box<Body>, skip: u64 },
     /// The connection was lost, or given back; the next read asks for the rest.
     Detached,
     /// The registry has sent everything.
@@ -305,148 +306,6 @@ impl Blob {
             pause_before_try(self.fruitless).await;
         }
         Ok(())
-    }
-
-    /// Asks for everything from the position on, and makes sure that this is what comes.
-    async fn open(&mut self) -> Result<(), RexError> {
-        let first_time = self.media_type.is_empty();
-        let range = match self.stop() {
-            Some(end) => Some(format!("bytes={}-{}", self.position, end.saturating_sub(1))),
-            None if self.position > 0 => Some(format!("bytes={}-", self.position)),
-            None => None,
-        };
-        let answer = self.request(Method::GET, range.as_deref()).await?;
-        match answer.status().as_u16() {
-            206 => self.take_part(answer),
-            200..=299 => self.take_all(answer, first_time),
-            416 if first_time => self.past_the_end(answer).await,
-            _ => Err(answer
-                .rejection()
-                .await
-                .into_error(Missing::Blob, self.digest.as_str())),
-        }
-    }
-
-    async fn request(&self, method: Method, range: Option<&str>) -> Result<Answer, RexError> {
-        let mut headers = HeaderMap::new();
-        if let Some(range) = range {
-            let value = HeaderValue::try_from(range).map_err(|_| self.invalid("no range".to_owned()))?;
-            headers.insert(header::RANGE, value);
-        }
-        let url = endpoint::blob(&self.upstream.base(), &self.target.repository, &self.digest);
-        let (scope, protocol, deadline) = (&self.scope, Protocol::Http1, self.deadline);
-        self.upstream
-            .send(&Request {
-                method,
-                url,
-                scope,
-                headers,
-                protocol,
-                deadline,
-            })
-            .await
-    }
-
-    /// 206: only with a `Content-Range` that begins where it was asked to, of a blob of the same size.
-    fn take_part(&mut self, answer: Answer) -> Result<(), RexError> {
-        let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
-        let Some(ContentRange {
-            bytes: Some((first, last)),
-            size,
-        }) = range
-        else {
-            return Err(answer.invalid("a 206 without a valid Content-Range"));
-        };
-        if first != self.position || self.end.is_some_and(|end| last >= end) {
-            let asked = self.position;
-            return Err(answer.invalid(format!(
-                "bytes from {asked} were asked for, and bytes {first}-{last} came"
-            )));
-        }
-        self.learn(&answer, size)?;
-        self.settle_end();
-        self.source = Source::Open {
-            body: answer.into_body()?,
-            skip: 0,
-        };
-        Ok(())
-    }
-
-    /// 200: the whole blob. What comes before the position is skipped; a resumed read allows that once.
-    fn take_all(&mut self, answer: Answer, first_time: bool) -> Result<(), RexError> {
-        let size = answer
-            .header(header::CONTENT_LENGTH)
-            .and_then(|length| length.parse().ok());
-        self.learn(&answer, size)?;
-        if !first_time && self.position > 0 && std::mem::replace(&mut self.repeated, true) {
-            return Err(answer.invalid("it ignores ranges, and the connection broke more than once"));
-        }
-        if let Some(size) = self.size.filter(|size| self.position > *size) {
-            return Err(RexError::Range {
-                at: answer.at(),
-                offset: self.position,
-                size: Some(size),
-            });
-        }
-        self.settle_end();
-        self.source = Source::Open {
-            body: answer.into_body()?,
-            skip: self.position,
-        };
-        Ok(())
-    }
-
-    /// 416: fine when the offset is the blob's size, and OUT_OF_RANGE when it is past it.
-    async fn past_the_end(&mut self, answer: Answer) -> Result<(), RexError> {
-        let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
-        let size = match range.and_then(|range| range.size) {
-            Some(size) => Some(size),
-            None => {
-                let head = self.request(Method::HEAD, None).await?;
-                let length = head
-                    .header(header::CONTENT_LENGTH)
-                    .and_then(|length| length.parse().ok());
-                length.filter(|_| head.status().is_success())
-            }
-        };
-        if size != Some(self.position) {
-            return Err(RexError::Range {
-                at: answer.at(),
-                offset: self.position,
-                size,
-            });
-        }
-        self.learn(&answer, size)?;
-        self.media_type = "application/octet-stream".to_owned();
-        self.settle_end();
-        self.source = Source::Finished;
-        Ok(())
-    }
-
-    /// Takes what an answer tells of the blob; every answer must tell the same.
-    fn learn(&mut self, answer: &Answer, size: Option<u64>) -> Result<(), RexError> {
-        if let (Some(known), Some(told)) = (self.size, size)
-            && known != told
-        {
-            let problem = format!("{} had {known} bytes, and now has {told}", self.digest);
-            return Err(RexError::Integrity {
-                at: answer.at(),
-                problem,
-            });
-        }
-        self.size = self.size.or(size);
-        if self.media_type.is_empty() {
-            self.media_type = answer
-                .content_type()
-                .unwrap_or_else(|| "application/octet-stream".to_owned());
-        }
-        Ok(())
-    }
-
-    fn settle_end(&mut self) {
-        if let Some(size) = self.size {
-            self.end = Some(self.wanted().map_or(size, |wanted| wanted.min(size)));
-        }
     }
 
     /// Where handing out stops, as far as that is known.
