@@ -10,7 +10,7 @@ escapes them.
 {{- $_ := set $config "ops_listen" (.Values.config.ops_listen | default "0.0.0.0:9090") }}
 {{- $files := .Values.config.docker_configs | default list }}
 {{- range .Values.pullSecrets }}
-{{- $files = append $files (printf "/var/run/rexd/pull/%s/config.json" .name) }}
+{{- $files = append $files (printf "/var/run/rexd/pull/%s/.dockerconfigjson" .name) }}
 {{- end }}
 {{- if $files }}
 {{- $_ := set $config "docker_configs" $files }}
@@ -52,6 +52,7 @@ escapes them.
 {{- if .secret -}}
 secret:
   secretName: {{ .secret.name }}
+  optional: false
   defaultMode: 0440
   items: [{key: {{ .secret.key | default "ca.crt" | quote }}, path: ca.crt}]
 {{- else -}}
@@ -63,7 +64,8 @@ configMap:
 
 {{/*
 Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which would freeze the file at its
-first content. Files of Secrets are readable by the pod's group (fsGroup) and nobody else.
+first content. Files of Secrets are readable by the pod's group (fsGroup) and nobody else. A Secret that is missing keeps
+the pod from starting: better than signing in as nobody.
 */}}
 {{- define "rexd.volumes" -}}
 - name: config
@@ -73,8 +75,8 @@ first content. Files of Secrets are readable by the pod's group (fsGroup) and no
 - name: pull-{{ $i }}
   secret:
     secretName: {{ $secret.name }}
+    optional: false
     defaultMode: 0440
-    items: [{key: .dockerconfigjson, path: config.json}]
 {{- end }}
 {{- range $i, $bundle := .Values.caBundles }}
 - name: ca-{{ $i }}
@@ -84,6 +86,7 @@ first content. Files of Secrets are readable by the pod's group (fsGroup) and no
 - name: tls
   secret:
     secretName: {{ include "rexd.tlsSecret" . }}
+    optional: false
     defaultMode: 0440
 {{- with .Values.tls.clientCA }}
 - name: client-ca
