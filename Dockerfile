@@ -1,4 +1,4 @@
-# The image of rexd: docker build --tag rexd . (also buildah bud). Needs crates.io once; sources alone rebuild offline.
+# The image of rexd: docker build --tag rexd . (or buildah bud).
 
 # Debian 12, as the final image: the binary links the same glibc.
 FROM docker.io/library/rust:1.95-bookworm AS build
