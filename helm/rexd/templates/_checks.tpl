@@ -3,6 +3,7 @@ What a schema cannot say: values that contradict each other. Each sentence tells
 */}}
 {{- define "rexd.checks" -}}
 {{- include "rexd.checkDrain" . }}
+{{- include "rexd.checkMemory" . }}
 {{- include "rexd.checkAddresses" . }}
 {{- include "rexd.checkTls" . }}
 {{- include "rexd.checkCaBundles" . }}
@@ -35,6 +36,21 @@ Argument: dict "key" the configuration key, for the message, "value" the duratio
 {{- $least := add (div (add $pause $grace 999) 1000) 2 }}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) }}
 {{- fail (printf "terminationGracePeriodSeconds is %d, too short for config.limits.drain_pause plus drain_grace plus 2 s: set it to %d or more, or shorten config.limits.drain_grace" (int .Values.terminationGracePeriodSeconds) $least) }}
+{{- end }}
+{{- end }}
+
+{{/* Streams may fill their whole budget; the kernel must not end the process before it says OVERLOADED.
+Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
+{{- define "rexd.checkMemory" -}}
+{{- $memory := toString (dig "limits" "memory" "" .Values.resources) }}
+{{- $mebi := dict "Mi" 1 "Gi" 1024 }}
+{{- if regexMatch "^[0-9]+(Mi|Gi)$" $memory }}
+{{- $limit := mul (regexFind "^[0-9]+" $memory | atoi) (get $mebi (regexFind "[MG]i$" $memory)) }}
+{{- $streams := dig "limits" "stream_memory_bytes" 268435456 .Values.config | int64 }}
+{{- $least := add (div (add $streams 1048575) 1048576) 64 }}
+{{- if lt $limit $least }}
+{{- fail (printf "resources.limits.memory is %s, too little beside config.limits.stream_memory_bytes of %d: set it to %dMi or more, or lower the streams' share" $memory $streams $least) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
