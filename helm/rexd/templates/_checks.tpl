@@ -1,0 +1,136 @@
+{{/*
+What a schema cannot say: values that contradict each other. Each sentence tells what to change.
+*/}}
+{{- define "rexd.checks" -}}
+{{- include "rexd.checkDrain" . }}
+{{- include "rexd.checkMemory" . }}
+{{- include "rexd.checkAddresses" . }}
+{{- include "rexd.checkTls" . }}
+{{- include "rexd.checkCaBundles" . }}
+{{- include "rexd.checkScaling" . }}
+{{- include "rexd.checkRoutes" . }}
+{{- end }}
+
+{{/*
+Milliseconds of a duration such as `30s`, `1m30s` or `500ms`.
+Argument: dict "key" the configuration key, for the message, "value" the duration.
+*/}}
+{{- define "rexd.milliseconds" -}}
+{{- $value := toString .value }}
+{{- if not (regexMatch "^([0-9]+(ms|s|m|h) ?)+$" $value) }}
+{{- fail (printf "config.%s is %q: write a duration of whole numbers with h, m, s or ms, such as 30s or 1m30s" .key $value) }}
+{{- end }}
+{{- $total := 0 }}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" $value -1 }}
+{{- $unit := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (regexFind "[a-z]+" .) }}
+{{- $total = add $total (mul (regexFind "[0-9]+" . | atoi) $unit) }}
+{{- end }}
+{{- $total }}
+{{- end }}
+
+{{/* On SIGTERM rexd waits drain_pause, drains for up to drain_grace, and ends at most 1 s later; 1 s is slack. */}}
+{{- define "rexd.checkDrain" -}}
+{{- $limits := .Values.config.limits | default dict }}
+{{- $pause := include "rexd.milliseconds" (dict "key" "limits.drain_pause" "value" ($limits.drain_pause | default "2s")) | atoi }}
+{{- $grace := include "rexd.milliseconds" (dict "key" "limits.drain_grace" "value" ($limits.drain_grace | default "30s")) | atoi }}
+{{- $least := add (div (add $pause $grace 999) 1000) 2 }}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $least) }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, too short for config.limits.drain_pause plus drain_grace plus 2 s: set it to %d or more, or shorten config.limits.drain_grace" (int .Values.terminationGracePeriodSeconds) $least) }}
+{{- end }}
+{{- end }}
+
+{{/* Streams may fill their whole budget; the kernel must not end the process before it says OVERLOADED.
+Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
+{{- define "rexd.checkMemory" -}}
+{{- $memory := toString (dig "limits" "memory" "" .Values.resources) }}
+{{- $mebi := dict "Mi" 1 "Gi" 1024 }}
+{{- if regexMatch "^[0-9]+(Mi|Gi)$" $memory }}
+{{- $limit := mul (regexFind "^[0-9]+" $memory | atoi) (get $mebi (regexFind "[MG]i$" $memory)) }}
+{{- $streams := dig "limits" "stream_memory_bytes" 268435456 .Values.config | int64 }}
+{{- $least := add (div (add $streams 1048575) 1048576) 64 }}
+{{- if lt $limit $least }}
+{{- fail (printf "resources.limits.memory is %s, too little beside config.limits.stream_memory_bytes of %d: set it to %dMi or more, or lower the streams' share" $memory $streams $least) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.checkAddresses" -}}
+{{- range $key := list "listen" "ops_listen" }}
+{{- $address := get $.Values.config $key | default "" }}
+{{- if or (hasPrefix "127." $address) (hasPrefix "[::1]" $address) (hasPrefix "localhost:" $address) }}
+{{- fail (printf "config.%s is %s, the pod's own loopback, where neither callers nor probes reach it: leave it out or use 0.0.0.0 or [::]" $key $address) }}
+{{- end }}
+{{- end }}
+{{- if eq (include "rexd.grpcPort" .) (include "rexd.opsPort" .) }}
+{{- fail (printf "config.listen and config.ops_listen both use port %s: give one of them another port" (include "rexd.grpcPort" .)) }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.checkTls" -}}
+{{- if .Values.tls.enabled }}
+{{- if .Values.config.tls }}
+{{- fail "tls.enabled and config.tls both configure TLS: use tls for a Secret or cert-manager, or config.tls for files of extraVolumes" }}
+{{- end }}
+{{- if and .Values.tls.existingSecret .Values.tls.certManager.enabled }}
+{{- fail "tls.existingSecret and tls.certManager.enabled are both set: choose one source for the certificate" }}
+{{- end }}
+{{- if not (or .Values.tls.existingSecret .Values.tls.certManager.enabled) }}
+{{- fail "tls.enabled needs a certificate: set tls.existingSecret or tls.certManager.enabled" }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
+{{- fail "tls.certManager.enabled needs tls.certManager.issuerRef.name: the Issuer or ClusterIssuer to ask" }}
+{{- end }}
+{{- with .Values.tls.clientCA }}
+{{- if eq (empty .secret) (empty .configMap) }}
+{{- fail "tls.clientCA needs exactly one of secret and configMap" }}
+{{- end }}
+{{- end }}
+{{- else if or .Values.tls.existingSecret .Values.tls.certManager.enabled .Values.tls.clientCA }}
+{{- fail "tls has a certificate or a client CA but tls.enabled is false: set tls.enabled to true, or the service would listen in plain text" }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.checkCaBundles" -}}
+{{- range $bundle := .Values.caBundles }}
+{{- if eq (empty $bundle.secret) (empty $bundle.configMap) }}
+{{- fail (printf "caBundles %q needs exactly one of secret and configMap" $bundle.name) }}
+{{- end }}
+{{- range $registry := $bundle.registries }}
+{{- $listed := $.Values.config.registries | default dict }}
+{{- if not (hasKey $listed $registry) }}
+{{- fail (printf "caBundles %q names the registry %s, which config.registries does not list: add it there" $bundle.name $registry) }}
+{{- end }}
+{{- if get (get $listed $registry | default dict) "ca_file" }}
+{{- fail (printf "caBundles %q and config.registries both set ca_file of %s: remove one" $bundle.name $registry) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Zero is a bound, so null and not emptiness is what counts. */}}
+{{- define "rexd.checkScaling" -}}
+{{- with .Values.podDisruptionBudget }}
+{{- if and .enabled (eq (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) }}
+{{- fail "podDisruptionBudget needs exactly one of minAvailable and maxUnavailable: set the other to null" }}
+{{- end }}
+{{- end }}
+{{- with .Values.autoscaling }}
+{{- if .enabled }}
+{{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) }}
+{{- fail "autoscaling.enabled needs something to scale by: set targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics" }}
+{{- end }}
+{{- if gt (int .minReplicas) (int .maxReplicas) }}
+{{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas %d: lower one or raise the other" (int .minReplicas) (int .maxReplicas)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.checkRoutes" -}}
+{{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) }}
+{{- fail "grpcRoute.enabled needs grpcRoute.parentRefs: the Gateway that should offer the service" }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
+{{- fail "ingress.enabled needs ingress.hosts: at least one host name" }}
+{{- end }}
+{{- end }}

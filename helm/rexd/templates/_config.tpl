@@ -1,0 +1,128 @@
+{{/*
+The service's configuration file: the value `config`, plus what the chart knows because it mounts it. What the operator
+wrote in `config` is never overwritten; where both speak, the checks refuse the render. They run here, so that no render
+escapes them.
+*/}}
+{{- define "rexd.config" -}}
+{{- include "rexd.checks" . }}
+{{- $config := deepCopy .Values.config }}
+{{- $_ := set $config "listen" (.Values.config.listen | default "0.0.0.0:50051") }}
+{{- $_ := set $config "ops_listen" (.Values.config.ops_listen | default "0.0.0.0:9090") }}
+{{- $files := .Values.config.docker_configs | default list }}
+{{- range .Values.pullSecrets }}
+{{- $files = append $files (printf "/var/run/rexd/pull/%s/.dockerconfigjson" .name) }}
+{{- end }}
+{{- if $files }}
+{{- $_ := set $config "docker_configs" $files }}
+{{- end }}
+{{- range $bundle := .Values.caBundles }}
+{{- range $registry := $bundle.registries }}
+{{- $entry := get $config.registries $registry | default dict }}
+{{- $_ := set $entry "ca_file" (printf "/var/run/rexd/ca/%s/ca.crt" $bundle.name) }}
+{{- $_ := set $config.registries $registry $entry }}
+{{- end }}
+{{- end }}
+{{- if .Values.tls.enabled }}
+{{- $tls := dict "cert_file" "/var/run/rexd/tls/tls.crt" "key_file" "/var/run/rexd/tls/tls.key" }}
+{{- if .Values.tls.clientCA }}
+{{- $_ := set $tls "client_ca_file" "/var/run/rexd/client-ca/ca.crt" }}
+{{- end }}
+{{- $_ := set $config "tls" $tls }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* Ports come from the addresses, so that they are said once. */}}
+{{- define "rexd.grpcPort" -}}
+{{- .Values.config.listen | default "0.0.0.0:50051" | splitList ":" | last }}
+{{- end }}
+
+{{- define "rexd.opsPort" -}}
+{{- .Values.config.ops_listen | default "0.0.0.0:9090" | splitList ":" | last }}
+{{- end }}
+
+{{/* The registry that NOTES.txt and `helm test` ping: one that the service surely serves. */}}
+{{- define "rexd.pingRegistry" -}}
+{{- $first := keys (.Values.config.registries | default dict) | sortAlpha | first | default "docker.io" }}
+{{- .Values.helmTest.registry | default .Values.config.default_registry | default $first }}
+{{- end }}
+
+{{/* A file of a ConfigMap or Secret (`{configMap|secret: {name, key}}`) as a volume source with the file ca.crt. */}}
+{{- define "rexd.caVolumeSource" -}}
+{{- if .secret -}}
+secret:
+  secretName: {{ .secret.name }}
+  optional: false
+  defaultMode: 0440
+  items: [{key: {{ .secret.key | default "ca.crt" | quote }}, path: ca.crt}]
+{{- else -}}
+configMap:
+  name: {{ .configMap.name }}
+  items: [{key: {{ .configMap.key | default "ca.crt" | quote }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+
+{{/*
+Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which would freeze the file at its
+first content. Files of Secrets are readable by the pod's group (fsGroup) and nobody else. A Secret that is missing keeps
+the pod from starting: better than signing in as nobody.
+*/}}
+{{- define "rexd.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "rexd.fullname" . }}
+{{- range $i, $secret := .Values.pullSecrets }}
+- name: pull-{{ $i }}
+  secret:
+    secretName: {{ $secret.name }}
+    optional: false
+    defaultMode: 0440
+{{- end }}
+{{- range $i, $bundle := .Values.caBundles }}
+- name: ca-{{ $i }}
+  {{- include "rexd.caVolumeSource" $bundle | nindent 2 }}
+{{- end }}
+{{- if .Values.tls.enabled }}
+- name: tls
+  secret:
+    secretName: {{ include "rexd.tlsSecret" . }}
+    optional: false
+    defaultMode: 0440
+{{- with .Values.tls.clientCA }}
+- name: client-ca
+  {{- include "rexd.caVolumeSource" . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{ tpl (toYaml .) $ }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.volumeMounts" -}}
+- name: config
+  mountPath: /etc/rexd
+  readOnly: true
+{{- range $i, $secret := .Values.pullSecrets }}
+- name: pull-{{ $i }}
+  mountPath: /var/run/rexd/pull/{{ $secret.name }}
+  readOnly: true
+{{- end }}
+{{- range $i, $bundle := .Values.caBundles }}
+- name: ca-{{ $i }}
+  mountPath: /var/run/rexd/ca/{{ $bundle.name }}
+  readOnly: true
+{{- end }}
+{{- if .Values.tls.enabled }}
+- name: tls
+  mountPath: /var/run/rexd/tls
+  readOnly: true
+{{- if .Values.tls.clientCA }}
+- name: client-ca
+  mountPath: /var/run/rexd/client-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{ tpl (toYaml .) $ }}
+{{- end }}
+{{- end }}
