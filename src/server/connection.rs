@@ -21,6 +21,7 @@ use super::{
     Settings,
     beside::Streams,
     closing::Closing,
+    cork::cork,
     guard::Guard,
     preface::{self, Opening},
     tls,
@@ -160,6 +161,7 @@ impl Connections {
             // A router is always ready: there is no `poll_ready` to wait for.
             closing.bound(routes.clone().call(request))
         });
+        let (io, uncork) = cork(io);
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
         let ended = |result: hyper::Result<()>| match result {
             Ok(()) => debug!(%address, "connection ended"),
@@ -167,17 +169,17 @@ impl Connections {
         };
 
         tokio::select! {
-            result = connection.as_mut() => return ended(result),
+            result = uncork.drive(connection.as_mut()) => return ended(result),
             () = sleep(jittered(self.settings.max_connection_age)) => {}
             () = self.drain.cancelled() => {}
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {
-            result = connection.as_mut() => return ended(result),
+            result = uncork.drive(connection.as_mut()) => return ended(result),
             () = sleep(self.settings.max_connection_age_grace) => closing.cancel(),
             () = closing.cancelled() => {}
         }
-        match timeout(LAST_WORDS, connection).await {
+        match timeout(LAST_WORDS, uncork.drive(connection)).await {
             Ok(result) => ended(result),
             Err(_elapsed) => debug!(%address, "connection closed with calls on it"),
         }
