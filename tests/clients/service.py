@@ -1,6 +1,7 @@
-"""The service under test: BINARY serve on a free port, in front of the registry with faults."""
+"""The service under test, on a free port: in front of its own sample registry, or of the registry with faults."""
 
 import pathlib
+import re
 import socket
 import subprocess
 import time
@@ -8,6 +9,8 @@ import time
 from registry import Registry
 
 NAME = "registry.test"
+# Nothing listens on port 1 (tcpmux), and an ephemeral port is never it.
+DOWN = ("down.test", "http://127.0.0.1:1")
 START_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -39,8 +42,31 @@ def stop(process):
         process.wait()
 
 
+class Demo:
+    """`BINARY demo`: its own sample registry, and the service in front of it."""
+
+    def __init__(self, binary, directory):
+        log = pathlib.Path(directory) / "demo.log"
+        with open(log, "wb") as file:
+            command = [binary, "demo", "--listen", "127.0.0.1:0"]
+            self.process = subprocess.Popen(command, stdout=file, stderr=file)
+        end = time.monotonic() + START_SECONDS
+        while "Serving until" not in log.read_text():
+            if time.monotonic() > end or self.process.poll() is not None:
+                stop(self.process)
+                raise SystemExit(f"{binary} demo does not serve: {log.read_text()}")
+            time.sleep(0.05)
+        self.port = int(re.search(r"rexd in front of it on 127\.0\.0\.1:(\d+)", log.read_text())[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process)
+
+
 class Service:
-    """A registry and the service in front of it, both with nothing behind them yet."""
+    """The registry with faults, and `BINARY serve` in front of it; each instance has all faults still to give."""
 
     def __init__(self, binary, directory):
         directory = pathlib.Path(directory)
@@ -51,7 +77,9 @@ class Service:
             f"listen: 127.0.0.1:{self.port}\n"
             "ops_listen: null\n"
             f"default_registry: {NAME}\n"
-            f"registries: {{{NAME}: {{url: \"{self.registry.url}\"}}}}\n"
+            "registries:\n"
+            f"  {NAME}: {{url: \"{self.registry.url}\"}}\n"
+            f"  {DOWN[0]}: {{url: \"{DOWN[1]}\"}}\n"
             "limits: {drain_pause: 1ms, drain_grace: 1s}\n"
         )
         log = directory / "rexd.log"
