@@ -1,0 +1,152 @@
+"""Builds the clients, each in the usual way of its language, into a cache folder outside the repository.
+
+A tool that is missing is installed by its package's name; one that cannot be had is a failure that names it.
+"""
+
+import fcntl
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROTO = HERE.parent.parent / "proto"
+API = "rex/registry/v1/registry.proto"
+GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
+# Downloads included.
+STEP_SECONDS = 600
+# What no run has used for a week is removed.
+KEPT_SECONDS = 7 * 24 * 3600
+
+
+class Missing(Exception):
+    """A tool that is not there and could not be installed, or a build that failed."""
+
+
+def cache():
+    """The cache folder of all clients, made."""
+    base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    folder = base / "rexd-tests" / "clients"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        folder = pathlib.Path(tempfile.gettempdir()) / "rexd-tests" / "clients"
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def step(*command, **more):
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=STEP_SECONDS, **more)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"{' '.join(map(str, command))}: {error}") from error
+    if ended.returncode:
+        output = (ended.stderr or ended.stdout).strip()[-2000:]
+        raise Missing(f"{' '.join(map(str, command))} failed: {output}")
+
+
+def need(tool, package):
+    """The path of a tool, installed with apt when it is not there."""
+    if not shutil.which(tool) and shutil.which("apt-get"):
+        step("apt-get", "update", "-q")
+        step("apt-get", "install", "-qy", "--no-install-recommends", *package.split())
+    found = shutil.which(tool)
+    if not found:
+        raise Missing(f"{tool} is not installed, and apt-get install {package} did not bring it")
+    return found
+
+
+class Once:
+    """A folder that is filled once for each content of the files that it is made from, also by runs at the same time."""
+
+    def __init__(self, name, *sources):
+        contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+        self.name, self.folder = name, cache() / f"{name}-{contents[:16]}"
+
+    def fill(self, make):
+        complete = self.folder / ".complete"
+        with open(cache() / f"{self.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not complete.exists():
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir()
+                make(self.folder)
+            complete.touch()
+            self.forget_the_unused()
+        return self.folder
+
+    def forget_the_unused(self):
+        for other in cache().glob(f"{self.name}-*"):
+            used = other / ".complete"
+            if not used.exists() or time.time() - used.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def python():
+    def make(folder):
+        venv = [sys.executable, "-m", "venv", folder / "venv"]
+        try:
+            step(*venv)
+        except Missing:
+            # Debian's python3 comes without it.
+            step("apt-get", "install", "-qy", "--no-install-recommends", "python3-venv")
+            step(*venv)
+        step(folder / "venv/bin/pip", "install", "-q", "-r", HERE / "python/requirements.txt")
+        out = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
+        step(folder / "venv/bin/python", "-m", "grpc_tools.protoc", f"-I{PROTO}", *out, API)
+
+    folder = Once("python", HERE / "python/requirements.txt", PROTO / API).fill(make)
+    return [folder / "venv/bin/python", HERE / "python/client.py"], {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def node():
+    need("node", "nodejs npm")
+    need("npm", "npm")
+
+    def make(folder):
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / "node" / file, folder)
+        step("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
+
+    folder = Once("node", HERE / "node/package-lock.json").fill(make)
+    return ["node", HERE / "node/client.js"], {"NODE_PATH": str(folder / "node_modules")}
+
+
+def go():
+    need("go", "golang-go")
+    # The protoc that grpcio-tools bundles; the same one for both languages.
+    protoc = python()[0][0]
+    sources = [HERE / "go" / name for name in ("main.go", "download.go", "go.mod", "go.sum")]
+
+    def make(folder):
+        for source in sources:
+            shutil.copy(source, folder)
+        tools = folder / "bin"
+        step("go", "install", "tool", cwd=folder, env={**os.environ, "GOBIN": str(tools)})
+        option = f"module=rexd-client,M{API}=rexd-client/registryv1"
+        out = ["--go_out=.", f"--go_opt={option}", "--go-grpc_out=.", f"--go-grpc_opt={option}"]
+        path = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+        step(protoc, "-m", "grpc_tools.protoc", f"-I{PROTO}", *out, API, cwd=folder, env=path)
+        step("go", "vet", "-mod=readonly", ".", cwd=folder)
+        step("go", "build", "-mod=readonly", "-o", tools / "client", ".", cwd=folder)
+
+    return [Once("go", *sources, PROTO / API).fill(make) / "bin/client"], {}
+
+
+def grpcurl():
+    """grpcurl's path: the installed one, else built from its Go module."""
+    if found := shutil.which("grpcurl"):
+        return found
+    need("go", "golang-go")
+
+    def make(folder):
+        step("go", "install", GRPCURL, env={**os.environ, "GOBIN": str(folder)})
+
+    return str(Once("grpcurl").fill(make) / "grpcurl")
+
+
+LANGUAGES = {"python": python, "node": node, "go": go}
