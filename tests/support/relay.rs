@@ -17,6 +17,9 @@ use super::{
     wire::{self, Head, Request},
 };
 
+/// Bytes of a body that are read at once: few, as the proxy must not hold what a client does not read.
+const RELAYED_AT_ONCE: usize = 64 * 1024;
+
 /// Relays the answer to `request`, with `faults`, until it is complete or the client is gone.
 pub(super) async fn answer(
     client: TcpStream,
@@ -86,6 +89,8 @@ async fn send(
         position: 0,
     };
     let mut chunk = first;
+    // What `read_buf` reads is what the buffer has room for.
+    chunk.reserve(RELAYED_AT_ONCE);
     loop {
         if let ControlFlow::Break(end) = body.send(&mut chunk).await? {
             return Ok(end);
