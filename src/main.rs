@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// glibc keeps what a thousand stalled streams gave back: hyper's read buffers stay in its arenas, and with musl, static
+/// images would be slow. This one returns them to the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     rexd::cli::main()
 }

@@ -23,8 +23,8 @@ const MAX_PAGE_SIZE: usize = 1000;
 /// Chunk sizes, in bytes, that a caller may choose.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
 
-/// The default chunk; see the README's measurements.
-const DEFAULT_CHUNK_BYTES: usize = 256 * 1024;
+/// The default chunk: what a stream holds for a caller who does not read. Larger ones gained nothing (see the README).
+const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 
 /// gRPC clients take messages of 4 MiB unless told otherwise; some of that is the answer's other fields.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 1024;

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tonic::Status;
 
 use super::{deadline::Deadline, proto, status};
-use crate::{client::Blob, error::RexError};
+use crate::{client::Blob, error::RexError, server::Closing};
 
 /// The stream type that the generated code wants; no message ever passes through it.
 pub(super) type NoStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
@@ -39,6 +39,7 @@ pub(super) struct BlobFrames {
     offset: u64,
     chunk_bytes: usize,
     deadline: Deadline,
+    closing: Option<Closing>,
     next: Next,
     _permit: OwnedSemaphorePermit,
 }
@@ -84,6 +85,7 @@ impl BlobFrames {
         chunk_bytes: usize,
         permit: OwnedSemaphorePermit,
         deadline: Deadline,
+        closing: Option<Closing>,
     ) -> Self {
         let shared = Arc::new(Shared {
             blob: Mutex::new(blob),
@@ -94,6 +96,7 @@ impl BlobFrames {
             offset,
             chunk_bytes,
             deadline,
+            closing,
             next: Next::Header,
             _permit: permit,
         }
@@ -107,6 +110,9 @@ impl BlobFrames {
     /// The messages, up to the trailer or to the status that ends them.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut frames| async move {
+            if frames.closing.as_ref().is_some_and(|closing| closing.0.is_cancelled()) {
+                return Err(Closing::status());
+            }
             frames.shared.turns.fetch_add(1, Ordering::Relaxed);
             let next = match frames.deadline.instant() {
                 Some(deadline) => tokio::time::timeout_at(deadline, frames.next())

@@ -10,7 +10,7 @@ use self::{
     deadline::Deadline,
     frame::{BlobFrames, NoStream},
 };
-use crate::{client::Client, policy::Policy, server::Beside, telemetry};
+use crate::{client::Client, policy::Policy, server::{Beside, Closing}, telemetry};
 
 mod admission;
 mod body;
@@ -154,6 +154,7 @@ impl RegistryService for Registries {
     ) -> Result<Response<NoStream>, Status> {
         let deadline = Deadline::of(request.metadata());
         let beside = request.extensions_mut().remove::<Beside>();
+        let closing = request.extensions_mut().remove::<Closing>();
         let call = deadline.bound(async {
             let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
             let permit = self.admission.admit()?;
@@ -161,7 +162,7 @@ impl RegistryService for Registries {
                 .client
                 .blob(&target, &digest, range, deadline.instant())
                 .await?;
-            Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline))
+            Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing))
         });
         let frames = telemetry::rpc("StreamBlob", request.metadata(), call)
             .await?

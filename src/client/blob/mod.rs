@@ -195,7 +195,9 @@ impl Blob {
             .len()
             .min(max.max(1))
             .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let piece = self.pending.split_to(length);
+        // A copy: a slice would keep the whole buffer it was read into, 400 KiB of hyper's, for as long as it waits for a
+        // caller who does not read. It is in the cache for the hash anyway.
+        let piece = Bytes::copy_from_slice(&self.pending.split_to(length));
         self.position += length as u64;
         if let Some(verifier) = &mut self.verifier {
             verifier.update(&piece);
