@@ -251,7 +251,8 @@ impl Upstream {
             }
             let location = answer
                 .header(header::LOCATION)
-                .and_then(|location| url.join(location).ok());
+                .and_then(|location| url.join(location).ok())
+                .map(without_user);
             let next = location.ok_or_else(|| answer.invalid("a redirect without a usable Location"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(refuse("a redirect from https to http is not followed".to_owned()));
@@ -344,13 +345,18 @@ pub(crate) async fn pause_before_try(tries: u32) {
     tokio::time::sleep(retry::backoff(tries)).await;
 }
 
-/// A URL as it may be logged: a presigned one has secrets in its query, a careless one in its user information.
+/// A URL as it may be logged: a presigned one has secrets in its query.
 fn loggable(url: &Url) -> Url {
     let mut bare = url.clone();
     bare.set_query(None);
-    bare.set_fragment(None);
-    // These fail for URLs that cannot have any.
-    let _ = bare.set_username("");
-    let _ = bare.set_password(None);
     bare
+}
+
+/// A URL as it may be followed. User information is not sent, but libraries log it with the host; a fragment never is.
+fn without_user(mut url: Url) -> Url {
+    url.set_fragment(None);
+    // These fail for URLs that cannot have any.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
