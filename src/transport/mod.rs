@@ -139,16 +139,17 @@ impl Upstream {
             let mut answer = self.with_retries(&at, request.deadline, exchange).await?;
             answer.scheme = sign_in.scheme();
             match answer.status().as_u16() {
-                // A registry that offers tokens is there; without credentials there is nothing more to find out.
-                401 if *request.scope == Scope::Ping && sign_in.is_anonymous() => {
-                    if let Some(challenge @ Challenge::Bearer(_)) = Challenge::preferred(answer.headers()) {
+                status @ (401 | 403) => {
+                    // A registry that offers tokens is there; without credentials there is nothing more to find out.
+                    if status == 401
+                        && *request.scope == Scope::Ping
+                        && sign_in.is_anonymous()
+                        && let Some(challenge @ Challenge::Bearer(_)) = Challenge::preferred(answer.headers())
+                    {
                         answer.scheme = challenge.scheme();
                         self.learned.note(challenge);
                         return Ok(answer);
                     }
-                    return Err(answer.rejection().await.into_error(Missing::Repository, ""));
-                }
-                401 | 403 => {
                     let rejection = answer.rejection().await;
                     if !sign_in.answer_to(&rejection).await? {
                         return Err(rejection.into_error(Missing::Repository, ""));
