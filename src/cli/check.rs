@@ -69,6 +69,9 @@ fn describe(pong: &Pong) -> String {
 fn hint(error: &crate::RexError) -> &'static str {
     use crate::RexError as E;
     match error {
+        E::Network { problem, .. } if problem.starts_with("TLS failed: received fatal alert") => {
+            "; the registry may want a client certificate: client_cert_file with client_key_file"
+        }
         E::Network { problem, .. } if problem.starts_with("TLS") => {
             "; a private certificate authority goes into ca_file"
         }

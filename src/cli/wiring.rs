@@ -96,9 +96,11 @@ fn settings(
             .map_err(|error| Failure::Usage(format!("registries.{registry}: {error}")))?,
     };
     let own = entry.credentials.iter().flat_map(sources);
+    // Who is not listed was named by a caller, not by the operator, and gets nothing.
     let shared = config
         .docker_configs
         .iter()
+        .filter(|_| listed)
         .map(|file| CredentialSource::DockerConfig { file: file.clone() });
     let origins = |origins: &[crate::config::WebOrigin]| -> Result<Vec<client::Origin>, Failure> {
         let parse = |origin: &crate::config::WebOrigin| origin.as_origin().ascii_serialization().parse();

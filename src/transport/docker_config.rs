@@ -28,8 +28,12 @@ impl DockerConfig {
                 error.column()
             )
         })?;
+        let helper = file.creds_store.is_some() || !file.cred_helpers.is_empty();
+        if file.auths.is_none() && !helper {
+            return Err("not a docker config: it has no auths".to_owned());
+        }
         let mut entries = Vec::new();
-        for (key, auth) in file.auths {
+        for (key, auth) in file.auths.unwrap_or_default() {
             // An empty entry is what docker leaves beside a credential helper.
             let Some(credential) = auth
                 .credential()
@@ -40,7 +44,7 @@ impl DockerConfig {
             let pattern = Pattern::parse(&key).ok_or_else(|| format!("auths[{key:?}]: not a registry"))?;
             entries.push((pattern, credential));
         }
-        if entries.is_empty() && (file.creds_store.is_some() || !file.cred_helpers.is_empty()) {
+        if entries.is_empty() && helper {
             return Err(
                 "names a credential helper and holds no credentials; helpers are never run here".to_owned(),
             );
@@ -62,8 +66,7 @@ impl DockerConfig {
 
 #[derive(Deserialize)]
 struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Auth>,
+    auths: Option<BTreeMap<String, Auth>>,
     #[serde(default, rename = "credsStore")]
     creds_store: Option<String>,
     #[serde(default, rename = "credHelpers")]

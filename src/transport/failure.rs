@@ -5,6 +5,9 @@ use std::{error::Error, sync::Arc, time::Duration};
 use super::egress::AddressRefused;
 use crate::error::{At, RexError, Wait};
 
+/// How rustls says that the peer refused the handshake.
+const TLS_ALERT: &str = "received fatal alert";
+
 /// What failed, as an error; `limits` are connect and idle.
 pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duration) -> RexError {
     // reqwest prints the URL, and a URL may be presigned.
@@ -72,8 +75,9 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
+/// The peer's alert may come when TLS 1.3 is set up on our side already; h2 keeps of such an error nothing but its text.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    find::<rustls::Error>(error).is_some()
+    find::<rustls::Error>(error).is_some() || innermost(error).starts_with(TLS_ALERT)
 }
 
 /// Looks for a cause of a type, also inside `io::Error`, which hides what it wraps from `source`.

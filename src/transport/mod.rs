@@ -6,14 +6,11 @@
 //!
 //! - [`egress`]: where a request may go, and who may receive credentials;
 //! - `credentials`, `docker_config`, `watched`: what there is to show;
-//! - `challenge`, `scope`, `token`, `sign_in`: what the registry asks for, and the token protocol;
+//! - `challenge`, `learned`, `scope`, `token`, `sign_in`: what the registry asks for, and the token protocol;
 //! - `retry`, `failure`: what is worth another try, and when;
 //! - `connect`: certificates, proxies, protocols; `answer`: bodies under limits.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::{
@@ -24,8 +21,8 @@ use tracing::Instrument as _;
 use url::Url;
 
 use self::{
-    challenge::Challenge, connect::Clients, credentials::Credentials, egress::Guard, retry::Pace,
-    sign_in::SignIn, token::Tokens,
+    challenge::Challenge, connect::Clients, credentials::Credentials, egress::Guard, learned::Learned,
+    retry::Pace, sign_in::SignIn, token::Tokens,
 };
 use crate::{
     error::{At, Missing, RexError, Wait},
@@ -39,6 +36,7 @@ mod credentials;
 mod docker_config;
 pub mod egress;
 mod failure;
+mod learned;
 mod retry;
 mod scope;
 mod settings;
@@ -78,7 +76,7 @@ pub(crate) struct Upstream {
     clients: Clients,
     guard: Guard,
     credentials: Credentials,
-    challenge: KnownChallenge,
+    learned: Learned,
     tokens: Tokens,
     pace: Pace,
     requests: Arc<Semaphore>,
@@ -101,7 +99,7 @@ impl Upstream {
             clients: Clients::new(&settings)?,
             guard: Guard::new(origin, settings.listed, realms, settings.trusted_origins.clone()),
             credentials: Credentials::open(&settings.registry, &settings.credentials)?,
-            challenge: KnownChallenge::default(),
+            learned: Learned::default(),
             tokens: Tokens::new(),
             pace: Pace::new(),
             requests: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
@@ -141,16 +139,17 @@ impl Upstream {
             let mut answer = self.with_retries(&at, request.deadline, exchange).await?;
             answer.scheme = sign_in.scheme();
             match answer.status().as_u16() {
-                // A registry that offers tokens is there; without credentials there is nothing more to find out.
-                401 if *request.scope == Scope::Ping && sign_in.is_anonymous() => {
-                    if let Some(challenge @ Challenge::Bearer(_)) = Challenge::preferred(answer.headers()) {
+                status @ (401 | 403) => {
+                    // A registry that offers tokens is there; without credentials there is nothing more to find out.
+                    if status == 401
+                        && *request.scope == Scope::Ping
+                        && sign_in.is_anonymous()
+                        && let Some(challenge @ Challenge::Bearer(_)) = Challenge::preferred(answer.headers())
+                    {
                         answer.scheme = challenge.scheme();
-                        self.challenge.learn(challenge);
+                        self.learned.note(challenge);
                         return Ok(answer);
                     }
-                    return Err(answer.rejection().await.into_error(Missing::Repository, ""));
-                }
-                401 | 403 => {
                     let rejection = answer.rejection().await;
                     if !sign_in.answer_to(&rejection).await? {
                         return Err(rejection.into_error(Missing::Repository, ""));
@@ -244,12 +243,17 @@ impl Upstream {
                 .exchange(self.clients.get(admission, request.protocol), hop, &at)
                 .await?;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                if !self.guard.is_registry(&url) {
+                    // Nobody else may say where this registry's credentials go.
+                    answer.response.headers_mut().remove(header::WWW_AUTHENTICATE);
+                }
                 answer.permit = Some(permit);
                 return Ok(answer);
             }
             let location = answer
                 .header(header::LOCATION)
-                .and_then(|location| url.join(location).ok());
+                .and_then(|location| url.join(location).ok())
+                .map(without_user);
             let next = location.ok_or_else(|| answer.invalid("a redirect without a usable Location"))?;
             if url.scheme() == "https" && next.scheme() != "https" {
                 return Err(refuse("a redirect from https to http is not followed".to_owned()));
@@ -274,7 +278,7 @@ impl Upstream {
             "upstream",
             otel.kind = "client",
             http.request.method = %hop.method(),
-            url = %token::without_query(hop.url()),
+            url = %loggable(hop.url()),
             http.response.status_code = tracing::field::Empty,
         );
         let began = Instant::now();
@@ -317,10 +321,10 @@ impl Upstream {
 
     /// Asks `/v2/` what the registry wants, once for all who do not know it.
     async fn learn_challenge(&self) -> Result<Option<Challenge>, RexError> {
-        let _one_at_a_time = self.challenge.learning.lock().await;
-        if let Some(challenge) = self.challenge.known() {
-            return Ok(Some(challenge));
-        }
+        self.learned.ask(self.ask_for_challenge()).await
+    }
+
+    async fn ask_for_challenge(&self) -> Result<Option<Challenge>, RexError> {
         let at = self.at(None);
         let request = Request {
             method: Method::GET,
@@ -333,11 +337,7 @@ impl Upstream {
         let answer = self
             .with_retries(&at, None, || self.follow(&request, None))
             .await?;
-        let challenge = Challenge::preferred(answer.headers()).filter(|_| answer.status().as_u16() == 401);
-        if let Some(challenge) = &challenge {
-            self.challenge.learn(challenge.clone());
-        }
-        Ok(challenge)
+        Ok(Challenge::preferred(answer.headers()).filter(|_| answer.status().as_u16() == 401))
     }
 }
 
@@ -346,19 +346,18 @@ pub(crate) async fn pause_before_try(tries: u32) {
     tokio::time::sleep(retry::backoff(tries)).await;
 }
 
-/// The challenge a registry gave last; the next call answers it before it is asked.
-#[derive(Debug, Default)]
-struct KnownChallenge {
-    last: Mutex<Option<Challenge>>,
-    learning: tokio::sync::Mutex<()>,
+/// A URL as it may be logged: a presigned one has secrets in its query.
+fn loggable(url: &Url) -> Url {
+    let mut bare = url.clone();
+    bare.set_query(None);
+    bare
 }
 
-impl KnownChallenge {
-    fn known(&self) -> Option<Challenge> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn learn(&self, challenge: Challenge) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge);
-    }
+/// A URL as it may be followed. User information is not sent, but libraries log it with the host; a fragment never is.
+fn without_user(mut url: Url) -> Url {
+    url.set_fragment(None);
+    // These fail for URLs that cannot have any.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Scope, Upstream,
     answer::Rejection,
-    challenge::{AuthScheme, Challenge},
+    challenge::{AuthScheme, Challenge, Realm},
     credentials::{Credential, Secret},
     token::Token,
 };
@@ -37,7 +37,7 @@ pub(super) struct SignIn<'a> {
 enum Shown {
     Nothing,
     Basic(HeaderValue),
-    Token(Token, HeaderValue),
+    Token(Token, Realm, HeaderValue),
     Static(HeaderValue),
 }
 
@@ -57,18 +57,27 @@ impl<'a> SignIn<'a> {
         };
         if let Some(Secret::Bearer(token)) = sign_in.credential.as_ref().map(Credential::secret) {
             sign_in.shown = Shown::Static(sign_in.bearer(token)?);
+            if *scope == Scope::Ping && !upstream.learned.is_recent() {
+                // The token goes out unasked; what the registry would ask for is part of the answer.
+                upstream.learn_challenge().await?;
+            }
             return Ok(sign_in);
         }
-        let challenge = match upstream.challenge.known() {
+        let challenge = match upstream.learned.challenge() {
             Some(challenge) => Some(challenge),
-            None if sign_in.credential.is_some() => upstream.learn_challenge().await?,
+            None if sign_in.credential.is_some() && !upstream.learned.is_recent() => {
+                upstream.learn_challenge().await?
+            }
             None => None,
         };
         match challenge {
             // Nothing to show; the registry will say what it wants.
             Some(Challenge::Basic) if sign_in.pair().is_none() => {}
             Some(_) if *scope == Scope::Ping && sign_in.is_anonymous() => {}
-            Some(challenge) => sign_in.meet(&challenge, None).await?,
+            Some(challenge) => sign_in
+                .meet(&challenge, None)
+                .await
+                .inspect_err(|_| upstream.learned.doubt(&challenge))?,
             None => {}
         }
         Ok(sign_in)
@@ -78,13 +87,13 @@ impl<'a> SignIn<'a> {
     pub(super) fn authorization(&self) -> Option<&HeaderValue> {
         match &self.shown {
             Shown::Nothing => None,
-            Shown::Basic(value) | Shown::Token(_, value) | Shown::Static(value) => Some(value),
+            Shown::Basic(value) | Shown::Token(_, _, value) | Shown::Static(value) => Some(value),
         }
     }
 
     /// What the registry asked for, as far as this call knows.
     pub(super) fn scheme(&self) -> AuthScheme {
-        match (&self.shown, self.upstream.challenge.known()) {
+        match (&self.shown, self.upstream.learned.challenge()) {
             (Shown::Basic(_), _) => AuthScheme::Basic,
             (Shown::Token(..), _) => AuthScheme::Bearer,
             (Shown::Nothing | Shown::Static(_), Some(challenge)) => challenge.scheme(),
@@ -112,13 +121,18 @@ impl<'a> SignIn<'a> {
         let before = std::mem::replace(&mut self.shown, Shown::Nothing);
         match (before, challenge) {
             (Shown::Nothing, Some(challenge)) => self.meet(&challenge, None).await?,
-            (Shown::Token(token, _), challenge) => {
-                // A token that this very call fetched is not refused because it is old.
-                let stale = (unauthorized || rejection.says_expired) && token.fetched < self.began;
-                let realm = challenge.or_else(|| self.upstream.challenge.known());
-                if stale && let Some(challenge @ Challenge::Bearer(_)) = realm {
+            // Another token service than the one this token is from: some registries have one for each part (nvcr.io).
+            (Shown::Token(_, realm, _), Some(challenge @ Challenge::Bearer(_)))
+                if challenge != Challenge::Bearer(realm.clone()) =>
+            {
+                self.meet(&challenge, None).await?;
+            }
+            (Shown::Token(token, realm, _), _) => {
+                // A token that this very call fetched is not refused because it is old, unless it has become so since.
+                let old = token.fetched < self.began || token.is_over();
+                if old && (unauthorized || rejection.says_expired) {
                     self.began = Instant::now();
-                    self.meet(&challenge, Some(&token)).await?;
+                    self.meet(&Challenge::Bearer(realm), Some(&token)).await?;
                 } else if *self.scope == Scope::Catalog && self.pair().is_some() {
                     // Harbor's catalog wants Basic of an administrator, whatever its challenge says (harbor#13573).
                     self.meet(&Challenge::Basic, None).await?;
@@ -139,10 +153,10 @@ impl<'a> SignIn<'a> {
     /// with the real request).
     async fn challenge_of(&self, rejection: &Rejection) -> Result<Option<Challenge>, RexError> {
         if let Some(challenge) = Challenge::preferred(&rejection.headers) {
-            self.upstream.challenge.learn(challenge.clone());
+            self.upstream.learned.note(challenge.clone());
             return Ok(Some(challenge));
         }
-        match self.upstream.challenge.known() {
+        match self.upstream.learned.challenge() {
             Some(challenge) => Ok(Some(challenge)),
             None => self.upstream.learn_challenge().await,
         }
@@ -184,7 +198,7 @@ impl<'a> SignIn<'a> {
                     token => token?,
                 };
                 let value = self.bearer(&token.secret)?;
-                Shown::Token(token, value)
+                Shown::Token(token, realm.clone(), value)
             }
         };
         Ok(())
@@ -197,7 +211,7 @@ impl<'a> SignIn<'a> {
         }
         if let Some(Secret::Bearer(token)) = self.credential.as_ref().map(Credential::secret) {
             self.shown = Shown::Static(self.bearer(token)?);
-        } else if let Some(challenge) = self.upstream.challenge.known() {
+        } else if let Some(challenge) = self.upstream.learned.challenge() {
             self.meet(&challenge, None).await?;
         }
         Ok(true)

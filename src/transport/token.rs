@@ -15,7 +15,7 @@ use moka::{Expiry, future::Cache};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
-use url::{Url, form_urlencoded};
+use url::form_urlencoded;
 
 use super::{
     Scope, Upstream,
@@ -55,6 +55,13 @@ pub(super) struct Token {
     pub(super) secret: SecretString,
     lifetime: Duration,
     pub(super) fetched: Instant,
+}
+
+impl Token {
+    /// Whether its lifetime has passed.
+    pub(super) fn is_over(&self) -> bool {
+        self.fetched.elapsed() >= self.lifetime
+    }
 }
 
 /// The tokens of one registry.
@@ -245,8 +252,14 @@ impl Exchange<'_> {
     }
 
     /// Sends, and sends again under the same budget as any request. Redirects are not followed: credentials are in it.
-    async fn send(&self, request: reqwest::Request) -> Result<TokenAnswer, RexError> {
+    async fn send(&self, mut request: reqwest::Request) -> Result<TokenAnswer, RexError> {
         let url = request.url().clone();
+        if self.upstream.guard.is_registry(&url) {
+            // A gateway before the registry wants its headers for tokens too.
+            request
+                .headers_mut()
+                .extend(self.upstream.settings.headers.clone());
+        }
         let answer = self
             .upstream
             .with_retries(self.at, None, || async {
@@ -258,7 +271,7 @@ impl Exchange<'_> {
                 self.upstream.exchange(client, request, self.at).await
             })
             .await?;
-        let status = answer.status();
+        let (status, retry_after) = (answer.status(), answer.retry_after());
         let from = url.host_str().unwrap_or_default().to_owned();
         let limit = self.upstream.settings.auth_body_bytes;
         let body = if status.is_success() {
@@ -268,6 +281,7 @@ impl Exchange<'_> {
         };
         Ok(TokenAnswer {
             status,
+            retry_after,
             from,
             body,
             fetched: Instant::now(),
@@ -277,6 +291,7 @@ impl Exchange<'_> {
 
 struct TokenAnswer {
     status: StatusCode,
+    retry_after: Option<Duration>,
     from: String,
     /// Holds the token; so this type has no Debug.
     body: Bytes,
@@ -304,6 +319,14 @@ impl TokenAnswer {
             400 | 403 | 404 => {
                 let problem = format!("the token service {from} refuses a token");
                 return authentication(at, Refusal::Denied, problem);
+            }
+            429 => {
+                let retry_after = self.retry_after;
+                return Err(RexError::RateLimit { at, retry_after });
+            }
+            500..=599 => {
+                let retry_after = self.retry_after;
+                return Err(RexError::Server { at, retry_after });
             }
             status => {
                 let problem = format!("the token service {from} answered with status {status}");
@@ -335,11 +358,4 @@ impl TokenAnswer {
             fetched: self.fetched,
         })
     }
-}
-
-/// A realm as it may be logged: without its query.
-pub(super) fn without_query(url: &Url) -> String {
-    let mut bare = url.clone();
-    bare.set_query(None);
-    bare.to_string()
 }

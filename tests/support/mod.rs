@@ -13,11 +13,13 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod calls;
 pub mod fault;
 pub mod ledger;
 mod relay;
 pub mod scripted;
 pub mod service;
+pub mod token_server;
 pub mod wire;
 
 use std::sync::{Arc, LazyLock};

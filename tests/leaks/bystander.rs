@@ -1,0 +1,72 @@
+//! An address that nobody should talk to. It answers nothing and keeps all that it hears.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio_util::task::AbortOnDropHandle;
+
+/// A listener without business of its own; ends when dropped.
+pub(crate) struct Bystander {
+    pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    _accepting: AbortOnDropHandle<()>,
+}
+
+impl Bystander {
+    pub(crate) async fn start() -> Self {
+        Self::on(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
+    pub(crate) async fn on(address: IpAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let connections: Arc<Mutex<Vec<Vec<u8>>>> = Arc::clone(&heard);
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let connections = Arc::clone(&connections);
+                let number = {
+                    let mut connections = connections.lock().unwrap();
+                    connections.push(Vec::new());
+                    connections.len() - 1
+                };
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(read @ 1..) = client.read(&mut bytes).await {
+                        connections.lock().unwrap()[number].extend(&bytes[..read]);
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            heard,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Fails if anybody as much as connected.
+    #[track_caller]
+    pub(crate) fn assert_left_alone(&self) {
+        let heard = self.heard.lock().unwrap();
+        let texts: Vec<_> = heard.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+        assert!(heard.is_empty(), "somebody connected: {texts:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bystander_notices_who_connects() {
+    let bystander = Bystander::start().await;
+    bystander.assert_left_alone();
+    let connection = tokio::net::TcpStream::connect(bystander.address).await.unwrap();
+    while bystander.heard.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(connection);
+}

@@ -1,0 +1,197 @@
+//! A registry names its token service, and must not be able to name a thief (CVE-2026-33540, CVE-2026-48978,
+//! go-containerregistry#2193).
+
+use rexd::client::{CredentialSource, Settings};
+use tonic::{Code, Status};
+
+use crate::{
+    bystander::Bystander,
+    canary::Canary,
+    support::{
+        calls::{Calls, Files, NAME, assert_refused, auth, signed_in},
+        scripted::{Reply, ScriptedRegistry},
+        service::settings,
+        token_server::{Rules, TokenServer},
+    },
+};
+
+/// A registry that names this realm, whatever is asked.
+async fn naming(realm: &str) -> ScriptedRegistry {
+    let (registry, challenge) = (
+        ScriptedRegistry::start().await,
+        format!("Bearer realm=\"{realm}\""),
+    );
+    registry.otherwise(move |_| Some(Reply::status(401).header("WWW-Authenticate", challenge.clone())));
+    registry
+}
+
+/// Every kind of credential that a token service would get.
+fn kinds(files: &Files, canary: &Canary) -> Vec<CredentialSource> {
+    let identity = serde_json::json!({ NAME: { "identitytoken": canary.secret } });
+    vec![
+        files.password("alice", &canary.secret),
+        files.docker_config(identity),
+    ]
+}
+
+/// Makes every kind of call to a registry with this realm; all are refused, and none tells the canary.
+async fn refused_with(realm: &str, source: CredentialSource, canary: &Canary) -> Vec<Status> {
+    let registry = naming(realm).await;
+    let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    let refused = vec![
+        calls.ping().await.map(drop),
+        calls.served("team/app").await.map(drop),
+        calls.catalog().await.map(drop),
+        calls.manifest("team/app", "v1").await.map(drop),
+        calls
+            .blob("team/app", &format!("sha256:{}", "a".repeat(64)))
+            .await,
+    ];
+    let statuses = refused
+        .into_iter()
+        .map(|outcome| assert_refused(outcome, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"))
+        .collect();
+    canary.assert_untold(&statuses);
+    let asked = registry.requests();
+    assert!(!asked.is_empty());
+    assert!(
+        !asked.iter().any(|request| canary.came_with(request)),
+        "a registry that wants a token gets no password"
+    );
+    statuses
+}
+
+#[tokio::test]
+async fn credentials_do_not_reach_a_realm_of_another_origin() {
+    let (canary, bystander) = (Canary::new(), Bystander::start().await);
+    for scheme in ["http", "https"] {
+        for host in ["127.0.0.1", "localhost", "registry.test", "auth.registry.test"] {
+            let files = Files::new();
+            for source in kinds(&files, &canary) {
+                let realm = format!("{scheme}://{host}:{}/token", bystander.port());
+                for status in refused_with(&realm, source, &canary).await {
+                    assert!(status.message().contains("oken"), "{status:?}");
+                }
+            }
+        }
+    }
+    bystander.assert_left_alone();
+}
+
+#[tokio::test]
+async fn credentials_do_not_reach_a_public_realm_that_nobody_named() {
+    let (canary, files) = (Canary::new(), Files::new());
+    let source = files.password("alice", &canary.secret);
+    for status in refused_with("https://auth.docker.io/token", source, &canary).await {
+        assert!(
+            status.message().contains("token_realms"),
+            "the operator is told what to do: {status:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn credentials_reach_the_realm_that_the_operator_named_and_the_token_reaches_the_registry() {
+    let canary = Canary::new();
+    let rules = Rules {
+        accounts: vec![("alice".to_owned(), canary.secret.clone())],
+        ..Rules::default()
+    };
+    let (tokens, files) = (TokenServer::start(rules).await, Files::new());
+    let registry = tokens.registry().await;
+    let source = files.docker_config(serde_json::json!({ NAME: auth("alice", &canary.secret) }));
+    let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "alice");
+    assert!(
+        tokens.requests().iter().any(|request| canary.came_with(request)),
+        "or the other tests look for nothing"
+    );
+    assert!(
+        !registry
+            .requests()
+            .iter()
+            .any(|request| canary.came_with(request))
+    );
+    canary.assert_untold([]);
+}
+
+#[tokio::test]
+async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
+    let (canary, bystander, files) = (Canary::new(), Bystander::start().await, Files::new());
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("http://{}/token", bystander.address);
+        let rules = Rules {
+            reply: Some(Reply::status(status).header("Location", location)),
+            ..Rules::default()
+        };
+        for source in kinds(&files, &canary) {
+            let tokens = TokenServer::start(rules.clone()).await;
+            let registry = tokens.registry().await;
+            let named = signed_in(registry.address(), source, Some(&tokens));
+            // Not even where redirects of the registry itself may go.
+            let trusted = format!("http://{}", bystander.address).parse().unwrap();
+            let calls = Calls::to(Settings {
+                trusted_origins: vec![trusted],
+                ..named
+            })
+            .await;
+            let refused = calls.served("team/app").await;
+            let refused = assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE");
+            canary.assert_untold([&refused]);
+        }
+    }
+    bystander.assert_left_alone();
+}
+
+#[tokio::test]
+async fn a_registry_token_is_never_shown_to_a_token_service() {
+    let (canary, bystander, files) = (Canary::new(), Bystander::start().await, Files::new());
+    let registry = naming(&format!("http://{}/token", bystander.address)).await;
+    let source = files.docker_config(serde_json::json!({ NAME: { "registrytoken": canary.secret } }));
+    let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    let refused = calls.served("team/app").await;
+    let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
+    canary.assert_untold([&refused]);
+    bystander.assert_left_alone();
+}
+
+#[tokio::test]
+async fn an_anonymous_token_is_not_fetched_from_a_private_realm() {
+    Canary::new();
+    let bystander = Bystander::start().await;
+    for scheme in ["http", "https"] {
+        for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
+            let registry = naming(&format!("{scheme}://{host}:{}/token", bystander.port())).await;
+            let calls = Calls::to(settings(NAME, registry.address())).await;
+            let refused = calls.served("team/app").await;
+            assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
+        }
+    }
+    bystander.assert_left_alone();
+}
+
+#[tokio::test]
+async fn an_endless_401_does_not_loop_and_is_not_shown_more_each_time() {
+    let (canary, files) = (Canary::new(), Files::new());
+    let (registry, counter) = (
+        ScriptedRegistry::start().await,
+        std::sync::atomic::AtomicU32::new(0),
+    );
+    let origin = format!("http://{}", registry.address());
+    registry.otherwise(move |request| {
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        Some(if request.target.starts_with("/token") {
+            Reply::json(&serde_json::json!({"token": format!("t{number}")}))
+        } else {
+            // Another realm each time, all of them the registry's own.
+            let challenge = format!("Bearer realm=\"{origin}/token{number}\"");
+            Reply::status(401).header("WWW-Authenticate", challenge)
+        })
+    });
+    let source = files.password("alice", &canary.secret);
+    let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    let refused = calls.served("team/app").await;
+    let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
+    assert!(registry.requests().len() <= 12, "{}", registry.requests().len());
+    canary.assert_untold([&refused]);
+}

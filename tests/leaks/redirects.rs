@@ -1,0 +1,195 @@
+//! Redirects carry nothing to another origin – host, port or scheme – and end (GHSA-vh4v-2xq2-g5cg,
+//! go-containerregistry#2349).
+
+use std::net::SocketAddr;
+
+use http::HeaderValue;
+use rexd::client::Settings;
+use tonic::Code;
+
+use crate::{
+    bystander::Bystander,
+    canary::Canary,
+    support::{
+        calls::{Calls, Files, assert_refused, signed_in},
+        scripted::{Reply, ScriptedRegistry},
+        token_server::{basic_of, content},
+    },
+    tls::Front,
+};
+
+/// A registry that wants Basic, and then points to `location`, except when asked for what is under `/moved`.
+async fn pointing_to(registry: &ScriptedRegistry, status: u16, location: String) {
+    registry.otherwise(move |request| {
+        Some(if request.target.starts_with("/moved") {
+            content("/v2/team/app/tags/list", "moved")
+        } else if basic_of(request).is_none() {
+            Reply::status(401).header("WWW-Authenticate", "Basic realm=\"r\"")
+        } else {
+            Reply::status(status).header("Location", location.clone())
+        })
+    });
+}
+
+/// A registry with the canary as its password, and as a header of its own.
+fn with_canaries(address: SocketAddr, files: &Files, canary: &Canary) -> Settings {
+    let mut settings = signed_in(address, files.password("alice", &canary.secret), None);
+    let key = HeaderValue::from_str(&canary.secret).unwrap();
+    settings.headers.insert("x-gateway-key", key);
+    settings
+}
+
+/// A server for where a redirect leads.
+async fn elsewhere() -> ScriptedRegistry {
+    let elsewhere = ScriptedRegistry::start().await;
+    elsewhere.otherwise(|request| {
+        (request.target == "/moved").then(|| content("/v2/team/app/tags/list", "moved"))
+    });
+    elsewhere
+}
+
+#[tokio::test]
+async fn the_registrys_own_origin_keeps_its_credentials_through_a_redirect() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    pointing_to(&registry, 307, "/moved".to_owned()).await;
+    let calls = Calls::to(with_canaries(registry.address(), &files, &canary)).await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "moved");
+    let last = registry.requests().pop().unwrap();
+    assert!(last.target.starts_with("/moved") && canary.came_with(&last));
+    canary.assert_untold([]);
+}
+
+#[tokio::test]
+async fn a_redirect_to_another_port_host_or_scheme_carries_no_credential_and_no_header() {
+    for status in [301, 302, 303, 307, 308] {
+        let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+        let (other, secured) = (elsewhere().await, elsewhere().await);
+        let front = Front::before(secured.address(), &files).await;
+        let port = registry.address().port();
+        for (origin, server) in [
+            (format!("http://{}", other.address()), &other),
+            // The same server by another name is another origin.
+            (format!("http://localhost:{port}"), &registry),
+            (format!("https://{}", front.address), &secured),
+        ] {
+            pointing_to(&registry, status, format!("{origin}/moved")).await;
+            let calls = Calls::to(Settings {
+                trusted_origins: vec![origin.parse().unwrap()],
+                ca_file: Some(front.ca_file.clone()),
+                ..with_canaries(registry.address(), &files, &canary)
+            })
+            .await;
+            assert_eq!(
+                calls.served("team/app").await.unwrap(),
+                "moved",
+                "{status} {origin}"
+            );
+            let moved: Vec<_> = server.requests();
+            let moved = moved.iter().filter(|request| request.target == "/moved");
+            let moved: Vec<_> = moved.collect();
+            assert!(!moved.is_empty(), "{origin}");
+            for request in moved {
+                assert!(!canary.came_with(request), "{status} {origin}: {request:?}");
+                assert_eq!(request.header("authorization"), None);
+                assert_eq!(request.header("x-gateway-key"), None);
+                assert_eq!(request.header("referer"), None);
+            }
+        }
+        canary.assert_untold([]);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_connected() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let bystander = Bystander::start().await;
+    let port = bystander.port();
+    let calls = Calls::to(with_canaries(registry.address(), &files, &canary)).await;
+    for location in [
+        format!("http://127.0.0.1:{port}/"),
+        format!("https://127.0.0.1:{port}/"),
+        format!("https://localhost:{port}/"),
+        format!("//127.0.0.1:{port}/"),
+        "ftp://storage.example/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+    ] {
+        pointing_to(&registry, 307, location.clone()).await;
+        let refused = calls.served("team/app").await;
+        let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
+        canary.assert_untold([&refused]);
+    }
+    bystander.assert_left_alone();
+}
+
+#[tokio::test]
+async fn from_https_to_http_no_redirect_is_followed_trusted_or_not() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let (front, bystander) = (
+        Front::before(registry.address(), &files).await,
+        Bystander::start().await,
+    );
+    pointing_to(&registry, 307, format!("http://{}/moved", bystander.address)).await;
+    let calls = Calls::to(Settings {
+        url: format!("https://{}", front.address).parse().unwrap(),
+        ca_file: Some(front.ca_file.clone()),
+        trusted_origins: vec![format!("http://{}", bystander.address).parse().unwrap()],
+        ..with_canaries(registry.address(), &files, &canary)
+    })
+    .await;
+    let refused = calls.served("team/app").await;
+    let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
+    assert!(refused.message().contains("https to http"), "{refused:?}");
+    bystander.assert_left_alone();
+    canary.assert_untold([&refused]);
+}
+
+#[tokio::test]
+async fn endless_redirects_end_after_five() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let origin = format!("http://{}", registry.address());
+    registry.otherwise(move |request| {
+        let target = request.target.split('?').next().unwrap();
+        Some(Reply::status(302).header("Location", format!("{origin}{target}x?again")))
+    });
+    let calls = Calls::to(with_canaries(registry.address(), &files, &canary)).await;
+    let refused = calls.manifest("team/app", "v1").await;
+    let refused = assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE");
+    assert!(refused.message().contains("redirects"), "{refused:?}");
+    assert!(
+        registry.requests().len() <= 12,
+        "the challenge and the call, six requests each"
+    );
+    canary.assert_untold([&refused]);
+}
+
+#[tokio::test]
+async fn secrets_in_the_location_of_a_redirect_are_neither_sent_on_nor_logged() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let (storage, foreign) = (elsewhere().await, Canary::new());
+    storage.otherwise(|_| Some(Reply::status(404)));
+    let location = format!(
+        "http://user:{secret}@{}/moved?signature={secret}#{secret}",
+        storage.address(),
+        secret = foreign.secret
+    );
+    pointing_to(&registry, 307, location).await;
+    let calls = Calls::to(Settings {
+        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
+        ..with_canaries(registry.address(), &files, &canary)
+    })
+    .await;
+    let refused = assert_refused(
+        calls.served("team/app").await,
+        Code::NotFound,
+        "REPOSITORY_UNKNOWN",
+    );
+    let request = storage.requests().pop().unwrap();
+    assert!(request.target.contains("signature="), "the query is the address");
+    assert_eq!(
+        request.header("authorization"),
+        None,
+        "the user information is not"
+    );
+    canary.assert_untold([&refused]);
+    foreign.assert_untold([&refused]);
+}

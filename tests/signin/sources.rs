@@ -1,0 +1,129 @@
+//! Where credentials come from, and what happens when a source is no good: nothing falls back to anonymous.
+
+use rexd::{
+    client::{Client, CredentialSource, Limits, Settings},
+    grpc::proto::AuthScheme,
+};
+
+use crate::{
+    Calls, Files, NAME, signed_in,
+    support::{
+        scripted::{Reply, ScriptedRegistry},
+        service::settings,
+        token_server,
+    },
+};
+
+const TOKEN: &str = "a-token-for-the-registry-itself";
+
+/// A registry that takes [`TOKEN`], and names a token service that nobody may ask.
+async fn static_registry() -> ScriptedRegistry {
+    let registry = ScriptedRegistry::start().await;
+    registry.otherwise(|request| {
+        let good = request.header("authorization") == Some(&format!("Bearer {TOKEN}"));
+        Some(if good {
+            token_server::content(&request.target, "holder")
+        } else {
+            Reply::status(401).header("WWW-Authenticate", "Bearer realm=\"https://evil.example/token\"")
+        })
+    });
+    registry
+}
+
+#[tokio::test]
+async fn a_registrytoken_is_sent_as_it_is_and_never_to_a_token_service() {
+    let (registry, files) = (static_registry().await, Files::new());
+    let source = files.docker_config(serde_json::json!({ NAME: { "registrytoken": TOKEN } }));
+    let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "holder");
+    assert_eq!(registry.requests().len(), 1, "no challenge is waited for");
+}
+
+#[tokio::test]
+async fn a_token_file_is_sent_as_it_is_without_its_line_break() {
+    let (registry, files) = (static_registry().await, Files::new());
+    let token_file = files.write("token", format!("{TOKEN}\n"));
+    let source = CredentialSource::Token { token_file };
+    let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "holder");
+    assert_eq!(calls.ping().await.unwrap().auth_scheme(), AuthScheme::Bearer);
+}
+
+/// What setting up a registry with this source says.
+fn problem(source: CredentialSource) -> String {
+    let registry = Settings {
+        credentials: vec![source],
+        ..settings(NAME, "127.0.0.1:1".parse().unwrap())
+    };
+    let limits = Limits {
+        manifest_bytes: 1024,
+        list_page_bytes: 1024,
+        max_pages: 1,
+    };
+    let Err(errors) = Client::new([registry], Box::new(|_| None), limits) else {
+        panic!("a broken file was taken");
+    };
+    assert_eq!(errors.len(), 1);
+    errors[0].to_string()
+}
+
+#[test]
+fn a_docker_config_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
+    let files = Files::new();
+    for broken in [
+        "",
+        "{",
+        "[]",
+        "{}",
+        r#"{"registry.test": {"auth": "YTpi"}}"#,
+        r#"{"auths": {"registry.test": {"auth": "not base64!"}}}"#,
+        r#"{"auths": {"registry.test": {"auth": "bm9jb2xvbg=="}}}"#,
+        r#"{"auths": []}"#,
+    ] {
+        let file = files.write("broken.json", broken);
+        let said = problem(CredentialSource::DockerConfig { file: file.clone() });
+        assert!(said.contains(NAME), "{said}");
+        assert!(said.contains(file.to_str().unwrap()), "{broken}: {said}");
+    }
+}
+
+#[test]
+fn a_secret_file_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
+    let files = Files::new();
+    for broken in ["", "\n", "two\nlines\n", "nul\0"] {
+        let file = files.write("secret", broken);
+        let named = file.to_str().unwrap().to_owned();
+        let password = CredentialSource::Password {
+            username: "alice".to_owned(),
+            password_file: file.clone(),
+        };
+        for source in [password, CredentialSource::Token { token_file: file }] {
+            let said = problem(source);
+            assert!(said.contains(&named), "{broken:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_at_the_start_is_an_error_that_names_it() {
+    let missing = Files::new().path("missing");
+    let said = problem(CredentialSource::DockerConfig {
+        file: missing.clone(),
+    });
+    assert!(said.contains(missing.to_str().unwrap()), "{said}");
+}
+
+#[test]
+fn a_docker_config_with_nothing_but_a_credential_helper_is_refused() {
+    let files = Files::new();
+    for helper in [
+        r#"{"credsStore": "desktop"}"#,
+        r#"{"auths": {"registry.test": {}}, "credsStore": "desktop"}"#,
+        r#"{"credHelpers": {"registry.test": "ecr-login"}}"#,
+    ] {
+        let said = problem(CredentialSource::DockerConfig {
+            file: files.write("helper.json", helper),
+        });
+        assert!(said.contains("credential helper"), "{said}");
+    }
+}

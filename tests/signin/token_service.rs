@@ -1,0 +1,155 @@
+//! Token services that do not give a token: each failure is a status that says what happened, and none is a panic or a
+//! wait without end.
+
+use std::time::{Duration, Instant};
+
+use rexd::client::Settings;
+use tonic::{Code, Status};
+
+use crate::{
+    Calls, Files, anonymous, assert_refused, signed_in,
+    support::{
+        listen,
+        scripted::{Reply, ScriptedRegistry},
+        service::settings,
+        token_server::{Rules, TokenServer},
+    },
+};
+
+/// What a caller gets when the token service answers with this.
+async fn answered(reply: Reply) -> (Status, TokenServer) {
+    let rules = Rules {
+        reply: Some(reply),
+        ..Rules::default()
+    };
+    let tokens = TokenServer::start(rules).await;
+    let registry = tokens.registry().await;
+    let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
+    (calls.served("team/app").await.unwrap_err(), tokens)
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_callers_to_see() {
+    for (status, code, reason) in [
+        (401, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED"),
+        (403, Code::PermissionDenied, "REGISTRY_DENIED"),
+    ] {
+        let (refused, tokens) = answered(Reply::status(status)).await;
+        let refused = assert_refused::<()>(Err(refused), code, reason);
+        assert!(refused.message().contains("token service"), "{refused:?}");
+        assert_eq!(tokens.exchanges().len(), 1, "asking again would not help");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = ScriptedRegistry::start().await;
+    let location = format!("http://{}/token", elsewhere.address());
+    let (refused, _) = answered(Reply::status(307).header("Location", location)).await;
+    assert_refused::<()>(Err(refused), Code::Internal, "REGISTRY_INVALID_RESPONSE");
+    assert_eq!(elsewhere.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_a_token_is_an_invalid_answer() {
+    for body in [
+        "<html>log in</html>",
+        "{}",
+        r#"{"token": ""}"#,
+        r#"{"token": null, "access_token": 5}"#,
+        r#"{"token": "with\nline break"}"#,
+        "[]",
+        "",
+    ] {
+        let (refused, _) = answered(Reply::status(200).header("Content-Type", "text/html").body(body)).await;
+        let refused = assert_refused::<()>(Err(refused), Code::Internal, "REGISTRY_INVALID_RESPONSE");
+        assert!(!refused.message().contains("html"), "the body is not quoted");
+    }
+}
+
+#[tokio::test]
+async fn an_odd_lifetime_does_not_make_a_token_unusable() {
+    for lifetime in ["-1", "0", "1e300", "null", "3.5", "9223372036854775807"] {
+        let tokens = TokenServer::start(Rules::default()).await;
+        let body = format!(r#"{{"token": "plain", "expires_in": {lifetime}}}"#);
+        tokens.change(|rules| rules.reply = Some(Reply::status(200).body(body)));
+        let (registry, challenge) = (ScriptedRegistry::start().await, tokens.challenge());
+        registry.otherwise(move |request| {
+            Some(if request.header("authorization") == Some("Bearer plain") {
+                Reply::json(&serde_json::json!({"name": "team/app", "tags": ["v1"]}))
+            } else {
+                Reply::status(401).header("WWW-Authenticate", challenge.clone())
+            })
+        });
+        let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
+        assert_eq!(
+            calls.served("team/app").await.unwrap(),
+            "v1",
+            "expires_in {lifetime}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_more_than_64_kib_is_too_large() {
+    let body = format!(r#"{{"token": "{}"}}"#, "x".repeat(65 << 10));
+    let (refused, _) = answered(Reply::status(200).body(body)).await;
+    let refused = assert_refused::<()>(Err(refused), Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
+    assert!(refused.message().contains("token answer"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_failing_token_service_is_a_failing_registry() {
+    let (refused, tokens) = answered(Reply::status(503)).await;
+    assert_refused::<()>(Err(refused), Code::Unavailable, "REGISTRY_UNAVAILABLE");
+    assert!(tokens.exchanges().len() <= 3, "tries are bounded");
+    let (refused, _) = answered(Reply::status(429).header("Retry-After", "120")).await;
+    assert_refused::<()>(Err(refused), Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
+}
+
+#[tokio::test]
+async fn a_token_service_that_hangs_is_given_up() {
+    // The kernel takes the connection; nobody ever reads from it.
+    let silent = listen().await;
+    let origin = format!("http://{}", silent.local_addr().unwrap());
+    let (registry, realm) = (ScriptedRegistry::start().await, origin.clone());
+    registry.otherwise(move |_| {
+        let challenge = format!("Bearer realm=\"{realm}/token\"");
+        Some(Reply::status(401).header("WWW-Authenticate", challenge))
+    });
+    let calls = Calls::to(Settings {
+        token_realms: vec![origin.parse().unwrap()],
+        header_timeout: Duration::from_millis(300),
+        ..settings(crate::NAME, registry.address())
+    })
+    .await;
+    let began = Instant::now();
+    assert_refused(
+        calls.served("team/app").await,
+        Code::Unavailable,
+        "REGISTRY_TIMEOUT",
+    );
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_unauthenticated_with_a_reason_and_without_the_password() {
+    let rules = Rules {
+        accounts: vec![("alice".to_owned(), "secret".to_owned())],
+        ..Rules::default()
+    };
+    let (tokens, files) = (TokenServer::start(rules).await, Files::new());
+    let registry = tokens.registry().await;
+    let source = files.password("alice", "not-the-secret");
+    let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
+    let refused = assert_refused(
+        calls.served("team/app").await,
+        Code::Unauthenticated,
+        "REGISTRY_UNAUTHENTICATED",
+    );
+    assert!(
+        refused.message().contains("does not accept the credentials"),
+        "{refused:?}"
+    );
+    assert!(!format!("{refused:?}").contains("not-the-secret"));
+}
