@@ -13,11 +13,13 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod call;
 pub mod fault;
 pub mod ledger;
 mod relay;
 pub mod scripted;
 pub mod service;
+pub mod status;
 pub mod wire;
 
 use std::sync::{Arc, LazyLock};
