@@ -184,14 +184,15 @@ impl Pull<'_> {
     async fn verified(&self, answer: Answer, reference: &Reference) -> Result<Manifest, RexError> {
         let said_digest = answer.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
         let content_type = answer.content_type();
+        let claims = Claims(answer.at());
         let content = answer.read("manifest", self.limit).await?;
-        let digest = self.check_digest(&content, reference, said_digest.as_deref())?;
-        let media_type = self.media_type(&content, content_type)?;
-        let document = self.parse(&content, &media_type)?;
+        let digest = claims.check_digest(&content, reference, said_digest.as_deref())?;
+        let media_type = claims.media_type(&content, content_type)?;
+        let document = claims.parse(&content, &media_type)?;
         let spec_digest: oci_spec::image::Digest = digest
             .as_str()
             .parse()
-            .map_err(|_| self.invalid("its digest cannot be expressed".to_owned()))?;
+            .map_err(|_| claims.invalid("its digest cannot be expressed".to_owned()))?;
         let descriptor = Descriptor::new(
             MediaType::from(media_type.as_str()),
             content.len() as u64,
@@ -205,6 +206,22 @@ impl Pull<'_> {
         })
     }
 
+    fn at(&self) -> At {
+        self.upstream.at(Some(&self.target.repository))
+    }
+
+    fn invalid(&self, problem: String) -> RexError {
+        RexError::Validation {
+            at: self.at(),
+            problem,
+        }
+    }
+}
+
+/// Holds what an answer claims to be against its bytes; knows where it came from, for the errors.
+struct Claims(At);
+
+impl Claims {
     /// The digest that was asked for binds; the header's binds only where a tag was asked for.
     fn check_digest(
         &self,
@@ -224,7 +241,7 @@ impl Pull<'_> {
             let problem =
                 format!("the manifest {reference} should have digest {expected} and has {computed}");
             return Err(RexError::Integrity {
-                at: self.at(),
+                at: self.0.clone(),
                 problem,
             });
         }
@@ -256,7 +273,7 @@ impl Pull<'_> {
                 media_type
             );
             return Err(RexError::Unsupported {
-                at: self.at(),
+                at: self.0.clone(),
                 problem,
             });
         }
@@ -282,13 +299,9 @@ impl Pull<'_> {
         }
     }
 
-    fn at(&self) -> At {
-        self.upstream.at(Some(&self.target.repository))
-    }
-
     fn invalid(&self, problem: String) -> RexError {
         RexError::Validation {
-            at: self.at(),
+            at: self.0.clone(),
             problem,
         }
     }

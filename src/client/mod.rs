@@ -113,6 +113,14 @@ impl Client {
         let upstream = self.upstream(registry)?;
         let request = get(upstream.base(), &Scope::Ping, HeaderMap::new(), deadline);
         let answer = upstream.send(&request).await?;
+        if answer.status().as_u16() == 404 {
+            // "end-1": whoever does not implement it does not implement the API.
+            let problem = "/v2/ does not exist: this is not a registry's API".to_owned();
+            return Err(RexError::Unsupported {
+                at: answer.at(),
+                problem,
+            });
+        }
         let signed_out = answer.status().as_u16() == 401;
         if !answer.status().is_success() && !signed_out {
             return Err(answer.rejection().await.into_error(Missing::Repository, "/v2/"));
