@@ -60,7 +60,7 @@ impl Blob {
         else {
             return Err(answer.invalid("a 206 without a valid Content-Range"));
         };
-        if first != self.position || self.end.is_some_and(|end| last >= end) {
+        if first != self.position || self.stop().is_some_and(|stop| last >= stop) {
             let asked = self.position;
             return Err(answer.invalid(format!(
                 "bytes from {asked} were asked for, and bytes {first}-{last} came"
