@@ -1,7 +1,5 @@
 //! A registry's refusals, and what the caller is told of them: the error table of the API, row by row.
 
-use std::time::{Duration, SystemTime};
-
 use serde_json::json;
 use tonic::Code;
 
@@ -15,7 +13,7 @@ use crate::{
 };
 
 /// An error as the specification has it.
-fn envelope(status: u16, code: &str) -> Reply {
+pub(crate) fn envelope(status: u16, code: &str) -> Reply {
     let body =
         json!({ "errors": [{ "code": code, "message": "something", "detail": { "any": ["thing"] } }] });
     Reply::status(status)
@@ -23,7 +21,7 @@ fn envelope(status: u16, code: &str) -> Reply {
         .body(body.to_string())
 }
 
-async fn failure(call: &Call, reply: Reply) -> Failure {
+pub(crate) async fn failure(call: &Call, reply: Reply) -> Failure {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(move |_| Some(reply.clone()));
     call.failure(&mut setting.client).await
@@ -33,7 +31,7 @@ fn tags() -> Call {
     Call::tags(REGISTRY, "org/app")
 }
 
-fn manifest() -> Call {
+pub(crate) fn manifest() -> Call {
     Call::manifest(REGISTRY, "org/app", "v1")
 }
 
@@ -199,80 +197,6 @@ async fn an_envelope_that_is_odd_has_no_code_and_breaks_nothing() {
         let failure = failure(&manifest(), reply).await;
         assert_eq!(failure.reason, "MANIFEST_UNKNOWN");
         assert_eq!(failure.metadata.get("oci_code"), None, "{:?}", failure.metadata);
-    }
-}
-
-#[tokio::test]
-async fn a_rate_limit_tells_when_to_come_back_from_seconds_and_from_a_date() {
-    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(120));
-    for call in Call::each(REGISTRY) {
-        for (retry_after, range) in [("120", 120_000..=120_000), (date.as_str(), 100_000..=120_000)] {
-            let reply = envelope(429, "TOOMANYREQUESTS").header("Retry-After", retry_after);
-            let failure = failure(&call, reply).await;
-            assert_eq!(failure.reason, "REGISTRY_RATE_LIMITED");
-            assert!(
-                failure.retry_ms().is_some_and(|ms| range.contains(&ms)),
-                "{:?}",
-                failure.details
-            );
-            let pushback = failure.status.metadata().get("grpc-retry-pushback-ms").unwrap();
-            assert_eq!(
-                pushback.to_str().unwrap(),
-                failure.retry_ms().unwrap().to_string()
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_rate_limit_that_says_nothing_sensible_still_has_a_delay() {
-    for retry_after in [None, Some("soon"), Some("-1"), Some("")] {
-        let mut reply = Reply::status(429);
-        if let Some(value) = retry_after {
-            reply = reply.header("Retry-After", value);
-        }
-        let failure = failure(&manifest(), reply).await;
-        assert_eq!(failure.reason, "REGISTRY_RATE_LIMITED");
-        assert_eq!(failure.retry_ms(), Some(1000), "{retry_after:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_failing_registry_is_unavailable_and_worth_a_retry() {
-    for status in [500, 502, 503, 504, 507, 599] {
-        for call in Call::each(REGISTRY) {
-            let failure = failure(&call, Reply::status(status)).await;
-            let found = (failure.status.code(), failure.reason.as_str());
-            assert_eq!(
-                found,
-                (Code::Unavailable, "REGISTRY_UNAVAILABLE"),
-                "{call:?} {status}"
-            );
-            assert!(failure.retry_ms().is_some());
-        }
-    }
-    let failure = failure(&manifest(), Reply::status(503).header("Retry-After", "90")).await;
-    assert_eq!(failure.retry_ms(), Some(90_000));
-}
-
-#[tokio::test]
-async fn what_is_no_http_at_all_is_unreachable() {
-    for bytes in [
-        &b""[..],
-        b"SSH-2.0-OpenSSH_9.9\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Le",
-        b"\0\0\0\0",
-    ] {
-        for call in Call::each(REGISTRY) {
-            let failure = failure(&call, Reply::Raw(bytes.to_vec())).await;
-            let found = (failure.status.code(), failure.reason.as_str());
-            assert_eq!(
-                found,
-                (Code::Unavailable, "REGISTRY_UNREACHABLE"),
-                "{call:?} {bytes:?}"
-            );
-            assert!(failure.retry_ms().is_some());
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod retries;
 mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
+mod unavailable;
 
 use rexd::grpc::proto::{
     GetManifestResponse, ListTagsRequest, ListTagsResponse, registry_service_client::RegistryServiceClient,

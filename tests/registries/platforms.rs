@@ -24,7 +24,7 @@ async fn with(index: &Value, documents: &[(&str, &str)]) -> Setting {
 }
 
 async fn fails(setting: &mut Setting, platform: &str, code: Code, reason: &str) -> Failure {
-    let status = setting.manifest(platform).await.expect_err(platform);
+    let status = setting.manifest(platform).await.unwrap_err();
     Failure::expect(status, code, reason, platform)
 }
 
