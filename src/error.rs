@@ -249,17 +249,12 @@ impl RexError {
 
     /// An [`InvalidArgument`](Self::InvalidArgument) that names the field.
     pub fn invalid(field: &'static str, problem: impl Into<String>) -> Self {
-        Self::InvalidArgument {
-            field,
-            problem: problem.into(),
-        }
+        Self::InvalidArgument { field, problem: problem.into() }
     }
 }
 
 fn wait_hint(retry_after: &Option<Duration>) -> String {
-    retry_after
-        .map(|wait| format!("; retry after {} s", wait.as_secs_f64().ceil()))
-        .unwrap_or_default()
+    retry_after.map(|wait| format!("; retry after {} s", wait.as_secs_f64().ceil())).unwrap_or_default()
 }
 
 fn size_hint(size: &Option<u64>) -> String {

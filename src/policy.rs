@@ -19,11 +19,7 @@ impl Policy {
     /// A policy that admits the listed registries, and every other one if `allow_unlisted`.
     #[must_use]
     pub fn new(default_registry: Registry, listed: HashSet<Registry>, allow_unlisted: bool) -> Self {
-        Self {
-            default_registry,
-            listed,
-            allow_unlisted,
-        }
+        Self { default_registry, listed, allow_unlisted }
     }
 
     /// The registry that an empty name means.
@@ -38,10 +34,7 @@ impl Policy {
             return Ok(());
         }
         Err(RexError::RegistryNotAllowed {
-            at: At {
-                registry: registry.to_string(),
-                ..At::default()
-            },
+            at: At { registry: registry.to_string(), ..At::default() },
             problem:
                 "this service is not configured for the registry; the operator can add it under `registries`"
                     .to_owned(),

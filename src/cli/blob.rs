@@ -35,34 +35,16 @@ pub(super) struct BlobArgs {
 }
 
 pub(super) async fn blob(args: BlobArgs) -> Result<(), Failure> {
-    let Image {
-        registry,
-        repository,
-        reference,
-    } = Image::parse(&args.blob)?;
+    let Image { registry, repository, reference } = Image::parse(&args.blob)?;
     let digest = reference
         .ok_or_else(|| Failure::Usage("a blob is named by its digest: repository@sha256:…".to_owned()))?;
     let (offset, limit) = (args.offset, args.limit);
-    let request = StreamBlobRequest {
-        registry,
-        repository,
-        digest,
-        offset,
-        limit,
-        max_chunk_bytes: 0,
-    };
+    let request = StreamBlobRequest { registry, repository, digest, offset, limit, max_chunk_bytes: 0 };
     let mut client = args.server.connect().await?;
-    let mut frames = client
-        .stream_blob(args.server.request(request))
-        .await
-        .map_err(said)?
-        .into_inner();
+    let mut frames = client.stream_blob(args.server.request(request)).await.map_err(said)?.into_inner();
     let mut sink = Sink::open(&args.output)?;
-    let progress = if std::io::stderr().is_terminal() {
-        ProgressBar::no_length()
-    } else {
-        ProgressBar::hidden()
-    };
+    let progress =
+        if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
     progress.set_style(style());
     let mut complete = false;
     while let Some(message) = frames.next().await {
@@ -95,11 +77,7 @@ fn style() -> ProgressStyle {
 /// Where the bytes go. A file is written beside its name and moved there at the end.
 enum Sink<'a> {
     Out(std::io::Stdout),
-    File {
-        file: File,
-        part: PathBuf,
-        name: &'a Path,
-    },
+    File { file: File, part: PathBuf, name: &'a Path },
 }
 
 impl<'a> Sink<'a> {
@@ -118,9 +96,9 @@ impl<'a> Sink<'a> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         match self {
             Self::Out(out) => out.write_all(bytes).map_err(Failure::failed),
-            Self::File { file, part, .. } => file
-                .write_all(bytes)
-                .map_err(|error| Failure::Failed(format!("{}: {error}", part.display()))),
+            Self::File { file, part, .. } => {
+                file.write_all(bytes).map_err(|error| Failure::Failed(format!("{}: {error}", part.display())))
+            }
         }
     }
 

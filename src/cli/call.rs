@@ -22,12 +22,7 @@ const DEFAULT_TAG: &str = "latest";
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     /// The server's address; https:// for TLS
-    #[arg(
-        long,
-        env = "REXD_SERVER",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
+    #[arg(long, env = "REXD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     server: String,
     /// Certificates to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -86,12 +81,8 @@ pub(super) struct ManifestArgs {
 
 pub(super) async fn ping(args: PingArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
-    let answer = client
-        .ping(args.server.request(PingRequest {
-            registry: args.registry,
-        }))
-        .await
-        .map_err(said)?;
+    let answer =
+        client.ping(args.server.request(PingRequest { registry: args.registry })).await.map_err(said)?;
     let answer = answer.into_inner();
     let scheme = match answer.auth_scheme() {
         AuthScheme::Unspecified => "unknown",
@@ -99,31 +90,16 @@ pub(super) async fn ping(args: PingArgs) -> Result<(), Failure> {
         AuthScheme::Basic => "basic",
         AuthScheme::Bearer => "bearer",
     };
-    let latency = answer
-        .latency
-        .and_then(|latency| Duration::try_from(latency).ok())
-        .unwrap_or_default();
-    print(&format!(
-        "{} answers: auth {scheme}, {:.1} ms\n",
-        answer.registry,
-        latency.as_secs_f64() * 1000.0
-    ))
+    let latency = answer.latency.and_then(|latency| Duration::try_from(latency).ok()).unwrap_or_default();
+    print(&format!("{} answers: auth {scheme}, {:.1} ms\n", answer.registry, latency.as_secs_f64() * 1000.0))
 }
 
 pub(super) async fn catalog(args: CatalogArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
     let mut page_token = String::new();
     loop {
-        let request = ListCatalogRequest {
-            registry: args.registry.clone(),
-            page_size: 1000,
-            page_token,
-        };
-        let page = client
-            .list_catalog(args.server.request(request))
-            .await
-            .map_err(said)?
-            .into_inner();
+        let request = ListCatalogRequest { registry: args.registry.clone(), page_size: 1000, page_token };
+        let page = client.list_catalog(args.server.request(request)).await.map_err(said)?.into_inner();
         print(&lines(&page.repositories))?;
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -133,24 +109,13 @@ pub(super) async fn catalog(args: CatalogArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn tags(args: TagsArgs) -> Result<(), Failure> {
-    let Image {
-        registry, repository, ..
-    } = Image::parse(&args.repository)?;
+    let Image { registry, repository, .. } = Image::parse(&args.repository)?;
     let mut client = args.server.connect().await?;
     let mut page_token = String::new();
     loop {
         let (registry, repository) = (registry.clone(), repository.clone());
-        let request = ListTagsRequest {
-            registry,
-            repository,
-            page_size: 1000,
-            page_token,
-        };
-        let page = client
-            .list_tags(args.server.request(request))
-            .await
-            .map_err(said)?
-            .into_inner();
+        let request = ListTagsRequest { registry, repository, page_size: 1000, page_token };
+        let page = client.list_tags(args.server.request(request)).await.map_err(said)?.into_inner();
         print(&lines(&page.tags))?;
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -160,11 +125,7 @@ pub(super) async fn tags(args: TagsArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
-    let Image {
-        registry,
-        repository,
-        reference,
-    } = Image::parse(&args.image)?;
+    let Image { registry, repository, reference } = Image::parse(&args.image)?;
     let request = GetManifestRequest {
         registry,
         repository,
@@ -173,18 +134,8 @@ pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
         platform: args.platform,
     };
     let mut client = args.server.connect().await?;
-    let manifest = client
-        .get_manifest(args.server.request(request))
-        .await
-        .map_err(said)?
-        .into_inner();
-    if let Some(proto::Descriptor {
-        media_type,
-        digest,
-        size,
-        ..
-    }) = &manifest.descriptor
-    {
+    let manifest = client.get_manifest(args.server.request(request)).await.map_err(said)?.into_inner();
+    if let Some(proto::Descriptor { media_type, digest, size, .. }) = &manifest.descriptor {
         eprintln!("{media_type} {digest} {size} bytes");
     }
     write_out(&manifest.content)
@@ -201,9 +152,7 @@ impl ServerArgs {
             endpoint = endpoint.tls_config(self.tls()?).map_err(usage)?;
         }
         // Windows for fast downloads: 64 KiB at 20 ms would be 3 MB/s.
-        let endpoint = endpoint
-            .initial_stream_window_size(1 << 20)
-            .initial_connection_window_size(4 << 20);
+        let endpoint = endpoint.initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
         let channel = endpoint.connect_timeout(Duration::from_secs(10)).connect().await;
         let channel = channel.map_err(|error| {
             Failure::Failed(format!("no connection to {}: {}", self.server, root(&error)))
@@ -238,10 +187,8 @@ impl ServerArgs {
 /// A status as a person reads it: the code, the stable reason, the message.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn said(status: Status) -> Failure {
-    let reason = status
-        .get_details_error_info()
-        .map(|info| format!(" ({})", info.reason))
-        .unwrap_or_default();
+    let reason =
+        status.get_details_error_info().map(|info| format!(" ({})", info.reason)).unwrap_or_default();
     Failure::Failed(format!("{:?}{reason}: {}", status.code(), status.message()))
 }
 

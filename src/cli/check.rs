@@ -28,11 +28,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     for (name, entry) in &config.registries {
         let registry = wiring::name_of(name)?;
         let url = entry.url.as_ref().map(|url| url.as_url().to_string());
-        let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) {
-            "no TLS"
-        } else {
-            "TLS"
-        };
+        let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) { "no TLS" } else { "TLS" };
         let ping = client.ping(&registry, Some(Instant::now() + PATIENCE));
         let line = match tokio::time::timeout(PATIENCE, ping).await {
             Ok(Ok(pong)) => format!("ok      {registry}: name, {tls}, {}", describe(&pong)),
@@ -48,10 +44,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
         print(&format!("{line}\n"))?;
     }
     if failures > 0 {
-        return Err(Failure::Failed(format!(
-            "{failures} of {} registries failed",
-            config.registries.len()
-        )));
+        return Err(Failure::Failed(format!("{failures} of {} registries failed", config.registries.len())));
     }
     Ok(())
 }

@@ -61,20 +61,10 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
         }
     }));
     if moved {
-        print(&format!(
-            "{} is taken; this demo listens on {address}\n",
-            args.listen
-        ))?;
+        print(&format!("{} is taken; this demo listens on {address}\n", args.listen))?;
     }
-    print(&format!(
-        "A sample registry, called {REGISTRY}, and rexd in front of it on {address}.\n"
-    ))?;
-    Tour {
-        address,
-        client: connect(address).await?,
-    }
-    .all()
-    .await?;
+    print(&format!("A sample registry, called {REGISTRY}, and rexd in front of it on {address}.\n"))?;
+    Tour { address, client: connect(address).await? }.all().await?;
     if args.once {
         let _ = finish.send(());
     } else {
@@ -91,33 +81,19 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 /// The configuration of the demo, checked like any other.
 fn config(registry: SocketAddr) -> Result<Config, Failure> {
     let environment = [
-        (
-            "REXD_REGISTRIES".to_owned(),
-            format!("{{{REGISTRY}: {{url: \"http://{registry}\"}}}}"),
-        ),
+        ("REXD_REGISTRIES".to_owned(), format!("{{{REGISTRY}: {{url: \"http://{registry}\"}}}}")),
         // Nobody balances load over a demo.
         ("REXD_LIMITS__DRAIN_PAUSE".to_owned(), "1ms".to_owned()),
         ("REXD_LIMITS__DRAIN_GRACE".to_owned(), "5s".to_owned()),
     ];
-    let flags = Flags {
-        default_registry: Some(REGISTRY.to_owned()),
-        ..Flags::default()
-    };
-    let loaded = Config::load(Sources {
-        file: None,
-        environment,
-        flags,
-    });
-    loaded
-        .map(|loaded| loaded.config)
-        .map_err(|errors| Failure::Usage(errors.to_string()))
+    let flags = Flags { default_registry: Some(REGISTRY.to_owned()), ..Flags::default() };
+    let loaded = Config::load(Sources { file: None, environment, flags });
+    loaded.map(|loaded| loaded.config).map_err(|errors| Failure::Usage(errors.to_string()))
 }
 
 async fn connect(address: SocketAddr) -> Result<RegistryServiceClient<Channel>, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(Failure::failed)?;
-    Ok(RegistryServiceClient::new(
-        endpoint.connect().await.map_err(Failure::failed)?,
-    ))
+    Ok(RegistryServiceClient::new(endpoint.connect().await.map_err(Failure::failed)?))
 }
 
 /// The five RPCs, each shown as a request to paste and what it returned.
@@ -136,9 +112,7 @@ impl Tour {
     }
 
     async fn ping(&mut self) -> Result<(), Failure> {
-        let request = PingRequest {
-            registry: REGISTRY.to_owned(),
-        };
+        let request = PingRequest { registry: REGISTRY.to_owned() };
         self.show("Ping", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
         let answer = self.client.ping(request).await.map_err(said)?.into_inner();
         print(&format!(
@@ -148,22 +122,10 @@ impl Tour {
     }
 
     async fn catalog(&mut self) -> Result<(), Failure> {
-        let request = ListCatalogRequest {
-            registry: REGISTRY.to_owned(),
-            ..ListCatalogRequest::default()
-        };
+        let request = ListCatalogRequest { registry: REGISTRY.to_owned(), ..ListCatalogRequest::default() };
         self.show("ListCatalog", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
-        let answer = self
-            .client
-            .list_catalog(request)
-            .await
-            .map_err(said)?
-            .into_inner();
-        print(&format!(
-            "  {} repositories: {}\n",
-            answer.repositories.len(),
-            answer.repositories.join(", ")
-        ))
+        let answer = self.client.list_catalog(request).await.map_err(said)?.into_inner();
+        print(&format!("  {} repositories: {}\n", answer.repositories.len(), answer.repositories.join(", ")))
     }
 
     async fn tags(&mut self) -> Result<(), Failure> {
@@ -174,12 +136,7 @@ impl Tour {
         let (mut page_token, mut pages, mut tags) = (String::new(), 0, Vec::new());
         loop {
             let (registry, repository) = (REGISTRY.to_owned(), MANY.to_owned());
-            let request = ListTagsRequest {
-                registry,
-                repository,
-                page_size: 100,
-                page_token,
-            };
+            let request = ListTagsRequest { registry, repository, page_size: 100, page_token };
             let page = self.client.list_tags(request).await.map_err(said)?.into_inner();
             pages += 1;
             tags.extend(page.tags);
@@ -188,14 +145,9 @@ impl Tour {
                 break;
             }
         }
-        let (first, last) = (
-            tags.first().cloned().unwrap_or_default(),
-            tags.last().cloned().unwrap_or_default(),
-        );
-        print(&format!(
-            "  {} tags on {pages} pages, {first} to {last}\n",
-            tags.len()
-        ))
+        let (first, last) =
+            (tags.first().cloned().unwrap_or_default(), tags.last().cloned().unwrap_or_default());
+        print(&format!("  {} tags on {pages} pages, {first} to {last}\n", tags.len()))
     }
 
     /// Returns the largest layer of the arm64 image.
@@ -226,9 +178,7 @@ impl Tour {
         self.show("GetManifest", &picked)?;
         let image = self.manifest("linux/arm64").await?;
         let Some(Manifest::ImageManifest(view)) = image.manifest else {
-            return Err(Failure::Failed(
-                "the sample's index has no image for linux/arm64".to_owned(),
-            ));
+            return Err(Failure::Failed("the sample's index has no image for linux/arm64".to_owned()));
         };
         print(&format!("  an image of {} layers\n", view.layers.len()))?;
         for layer in &view.layers {
@@ -246,12 +196,7 @@ impl Tour {
             platform: platform.to_owned(),
             ..GetManifestRequest::default()
         };
-        Ok(self
-            .client
-            .get_manifest(request)
-            .await
-            .map_err(said)?
-            .into_inner())
+        Ok(self.client.get_manifest(request).await.map_err(said)?.into_inner())
     }
 
     async fn blob(&mut self, layer: Descriptor) -> Result<(), Failure> {
@@ -273,11 +218,8 @@ impl Tour {
             match message.map_err(said)?.frame {
                 Some(Frame::Chunk(_)) => chunks += 1,
                 Some(Frame::Trailer(trailer)) => {
-                    let verified = if trailer.digest_verified {
-                        "its digest verified"
-                    } else {
-                        "not verified"
-                    };
+                    let verified =
+                        if trailer.digest_verified { "its digest verified" } else { "not verified" };
                     let milliseconds = began.elapsed().as_millis();
                     print(&format!(
                         "  (without the limit) {} bytes in {chunks} chunks and {milliseconds} ms, {verified}\n",

@@ -16,13 +16,7 @@ mod wiring;
 
 /// One gRPC service for the operations of container registries.
 #[derive(Debug, Parser)]
-#[command(
-    name = "rexd",
-    version,
-    about,
-    propagate_version = true,
-    arg_required_else_help = true
-)]
+#[command(name = "rexd", version, about, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -121,9 +115,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Version => print(&format!("rexd {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Man => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
-                .render(&mut page)
-                .map_err(Failure::failed)?;
+            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(Failure::failed)?;
             write_out(&page)
         }
         Command::Completions { shell } => {
@@ -167,12 +159,9 @@ async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
 
 /// OpenTelemetry's environment variables are the standard's, not ours; exporting is opt-in by naming an endpoint.
 fn exports_traces() -> bool {
-    [
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    ]
-    .iter()
-    .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -29,10 +29,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         registries = config.registries.keys().cloned().collect::<Vec<_>>().join(" "),
         "serving"
     );
-    server
-        .run(stop)
-        .await
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    server.run(stop).await.map_err(|error| Failure::Usage(error.to_string()))?;
     tracing::info!("stopped");
     Ok(())
 }

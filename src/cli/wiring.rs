@@ -24,22 +24,14 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: Vec<_> = environment.collect();
-    Config::load(Sources {
-        file: args.config.clone(),
-        environment,
-        flags,
-    })
-    .map_err(|errors| Failure::Usage(format!("the configuration is wrong:\n{errors}")))
+    Config::load(Sources { file: args.config.clone(), environment, flags })
+        .map_err(|errors| Failure::Usage(format!("the configuration is wrong:\n{errors}")))
 }
 
 /// The service, ready to be mounted; an error names every registry that cannot be set up.
 pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
     let client = client(config)?;
-    let listed = config
-        .registries
-        .keys()
-        .map(|name| name_of(name))
-        .collect::<Result<HashSet<_>, _>>()?;
+    let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;
     let policy = Policy::new(name_of(&config.default_registry)?, listed, config.allow_unlisted);
     let limits = StreamLimits {
         max_streams: config.limits.max_streams,
@@ -51,17 +43,13 @@ pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
 
 /// A client of every configured registry.
 pub(super) fn client(config: &Config) -> Result<Client, Failure> {
-    let settings = config
-        .registries
-        .iter()
-        .map(|(name, registry)| settings(config, &name_of(name)?, registry, true));
+    let settings =
+        config.registries.iter().map(|(name, registry)| settings(config, &name_of(name)?, registry, true));
     let settings = settings.collect::<Result<Vec<_>, _>>()?;
     let template = config.clone();
     let unlisted = move |registry: &Registry| {
         let allowed = template.allow_unlisted;
-        allowed
-            .then(|| settings_of_unlisted(&template, registry))
-            .flatten()
+        allowed.then(|| settings_of_unlisted(&template, registry)).flatten()
     };
     let limits = Limits {
         manifest_bytes: config.limits.manifest_bytes,
@@ -76,8 +64,7 @@ pub(super) fn client(config: &Config) -> Result<Client, Failure> {
 
 /// The name of a registry as the configuration has it.
 pub(super) fn name_of(name: &str) -> Result<Registry, Failure> {
-    name.parse()
-        .map_err(|problem| Failure::Usage(format!("registries: {name:?} {problem}")))
+    name.parse().map_err(|problem| Failure::Usage(format!("registries: {name:?} {problem}")))
 }
 
 fn settings_of_unlisted(config: &Config, registry: &Registry) -> Option<Settings> {
@@ -112,13 +99,9 @@ fn settings(
     };
     let proxy = entry.proxy.as_ref().map(|proxy| {
         let url = proxy.as_origin().ascii_serialization();
-        let url = url
-            .parse()
-            .map_err(|error| Failure::Usage(format!("registries.{registry}.proxy: {error}")))?;
-        let credentials = entry
-            .proxy_username
-            .clone()
-            .zip(entry.proxy_password_file.clone());
+        let url =
+            url.parse().map_err(|error| Failure::Usage(format!("registries.{registry}.proxy: {error}")))?;
+        let credentials = entry.proxy_username.clone().zip(entry.proxy_password_file.clone());
         Ok(Proxy { url, credentials })
     });
     Ok(Settings {
@@ -153,22 +136,16 @@ fn settings(
 
 fn sources(credentials: &Credentials) -> Vec<CredentialSource> {
     match credentials {
-        Credentials::DockerConfig(files) => files
-            .iter()
-            .map(|file| CredentialSource::DockerConfig { file: file.clone() })
-            .collect(),
-        Credentials::Password {
-            username,
-            password_file,
-        } => {
+        Credentials::DockerConfig(files) => {
+            files.iter().map(|file| CredentialSource::DockerConfig { file: file.clone() }).collect()
+        }
+        Credentials::Password { username, password_file } => {
             vec![CredentialSource::Password {
                 username: username.clone(),
                 password_file: password_file.clone(),
             }]
         }
-        Credentials::Token { token_file } => vec![CredentialSource::Token {
-            token_file: token_file.clone(),
-        }],
+        Credentials::Token { token_file } => vec![CredentialSource::Token { token_file: token_file.clone() }],
     }
 }
 

@@ -24,20 +24,12 @@ pub(super) fn tags(base: &Url, repository: &Repository, query: Option<&str>) -> 
 
 /// end-3: `GET /v2/<name>/manifests/<reference>`.
 pub(super) fn manifest(base: &Url, repository: &Repository, reference: &Reference) -> Url {
-    under(
-        base,
-        repository.segments().chain(["manifests", reference.as_str()]),
-        None,
-    )
+    under(base, repository.segments().chain(["manifests", reference.as_str()]), None)
 }
 
 /// end-2: `GET /v2/<name>/blobs/<digest>`.
 pub(super) fn blob(base: &Url, repository: &Repository, digest: &Digest) -> Url {
-    under(
-        base,
-        repository.segments().chain(["blobs", digest.as_str()]),
-        None,
-    )
+    under(base, repository.segments().chain(["blobs", digest.as_str()]), None)
 }
 
 /// `base` ends in `/v2/`.
@@ -62,14 +54,8 @@ mod tests {
     fn the_paths_are_the_specifications() {
         let base = Url::parse("https://r.example:5000/prefix/v2/").unwrap();
         let repository = "org/app".parse().unwrap();
-        assert_eq!(
-            catalog(&base, Some("n=5")).as_str(),
-            "https://r.example:5000/prefix/v2/_catalog?n=5"
-        );
-        assert_eq!(
-            tags(&base, &repository, None).path(),
-            "/prefix/v2/org/app/tags/list"
-        );
+        assert_eq!(catalog(&base, Some("n=5")).as_str(), "https://r.example:5000/prefix/v2/_catalog?n=5");
+        assert_eq!(tags(&base, &repository, None).path(), "/prefix/v2/org/app/tags/list");
         assert_eq!(
             manifest(&base, &repository, &"v1".parse().unwrap()).path(),
             "/prefix/v2/org/app/manifests/v1"

@@ -71,9 +71,7 @@ fn is_next(parameter: &str) -> bool {
     };
     let relations = value.trim().trim_matches('"');
     name.trim().eq_ignore_ascii_case("rel")
-        && relations
-            .split_ascii_whitespace()
-            .any(|relation| relation.eq_ignore_ascii_case("next"))
+        && relations.split_ascii_whitespace().any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 #[cfg(test)]
@@ -105,22 +103,11 @@ mod tests {
     #[test]
     fn what_is_not_next_is_the_end_and_what_cannot_be_followed_is_said() {
         assert_eq!(next(&HeaderMap::new()), Next::End);
-        for value in [
-            "",
-            "garbage",
-            "</x?a=b>",
-            r#"</x?a=b>; rel="prev""#,
-            "<unclosed; rel=next",
-        ] {
+        for value in ["", "garbage", "</x?a=b>", r#"</x?a=b>; rel="prev""#, "<unclosed; rel=next"] {
             assert_eq!(of(value), Next::End, "{value}");
         }
         let long = format!("</x?{}>; rel=next", "a".repeat(MAX_BYTES));
-        for value in [
-            "</v2/_catalog>; rel=next",
-            "<>; rel=next",
-            "</x?>; rel=next",
-            &long,
-        ] {
+        for value in ["</v2/_catalog>; rel=next", "<>; rel=next", "</x?>; rel=next", &long] {
             assert_eq!(of(value), Next::Unusable, "{value}");
         }
     }

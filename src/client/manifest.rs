@@ -36,30 +36,19 @@ impl Accept {
             return Err(invalid("holds more than 16 media types"));
         }
         let is_token = |part: &str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b))
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b))
         };
         let is_media_type = |text: &String| {
             text.len() <= Self::MAX_TYPE_LENGTH
-                && text
-                    .split_once('/')
-                    .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
+                && text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
         };
         if !media_types.iter().all(is_media_type) {
             return Err(invalid(
                 "holds a text that is not a media type, for example application/vnd.oci.image.index.v1+json",
             ));
         }
-        let joined = if media_types.is_empty() {
-            DEFAULT_ACCEPT.join(", ")
-        } else {
-            media_types.join(", ")
-        };
-        HeaderValue::try_from(joined)
-            .map(Self)
-            .map_err(|_| invalid("cannot be sent in a header"))
+        let joined = if media_types.is_empty() { DEFAULT_ACCEPT.join(", ") } else { media_types.join(", ") };
+        HeaderValue::try_from(joined).map(Self).map_err(|_| invalid("cannot be sent in a header"))
     }
 }
 
@@ -161,10 +150,7 @@ impl Pull<'_> {
                 entry.size(),
                 manifest.descriptor.size()
             );
-            return Err(RexError::Integrity {
-                at: self.at(),
-                problem,
-            });
+            return Err(RexError::Integrity { at: self.at(), problem });
         }
         Ok(manifest)
     }
@@ -173,10 +159,7 @@ impl Pull<'_> {
         let url = endpoint::manifest(&self.upstream.base(), &self.target.repository, reference);
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, self.accept.0.clone());
-        let answer = self
-            .upstream
-            .send(&get(url, self.scope, headers, self.deadline))
-            .await?;
+        let answer = self.upstream.send(&get(url, self.scope, headers, self.deadline)).await?;
         let answer = expect_success(answer, Missing::Manifest, reference.as_str()).await?;
         self.verified(answer, reference).await
     }
@@ -184,27 +167,33 @@ impl Pull<'_> {
     async fn verified(&self, answer: Answer, reference: &Reference) -> Result<Manifest, RexError> {
         let said_digest = answer.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
         let content_type = answer.content_type();
+        let claims = Claims(answer.at());
         let content = answer.read("manifest", self.limit).await?;
-        let digest = self.check_digest(&content, reference, said_digest.as_deref())?;
-        let media_type = self.media_type(&content, content_type)?;
-        let document = self.parse(&content, &media_type)?;
+        let digest = claims.check_digest(&content, reference, said_digest.as_deref())?;
+        let media_type = claims.media_type(&content, content_type)?;
+        let document = claims.parse(&content, &media_type)?;
         let spec_digest: oci_spec::image::Digest = digest
             .as_str()
             .parse()
-            .map_err(|_| self.invalid("its digest cannot be expressed".to_owned()))?;
-        let descriptor = Descriptor::new(
-            MediaType::from(media_type.as_str()),
-            content.len() as u64,
-            spec_digest,
-        );
-        Ok(Manifest {
-            descriptor,
-            content,
-            document,
-            index: None,
-        })
+            .map_err(|_| claims.invalid("its digest cannot be expressed".to_owned()))?;
+        let descriptor =
+            Descriptor::new(MediaType::from(media_type.as_str()), content.len() as u64, spec_digest);
+        Ok(Manifest { descriptor, content, document, index: None })
     }
 
+    fn at(&self) -> At {
+        self.upstream.at(Some(&self.target.repository))
+    }
+
+    fn invalid(&self, problem: String) -> RexError {
+        RexError::Validation { at: self.at(), problem }
+    }
+}
+
+/// Holds what an answer claims to be against its bytes; knows where it came from, for the errors.
+struct Claims(At);
+
+impl Claims {
     /// The digest that was asked for binds; the header's binds only where a tag was asked for.
     fn check_digest(
         &self,
@@ -223,10 +212,7 @@ impl Pull<'_> {
         if computed != expected {
             let problem =
                 format!("the manifest {reference} should have digest {expected} and has {computed}");
-            return Err(RexError::Integrity {
-                at: self.at(),
-                problem,
-            });
+            return Err(RexError::Integrity { at: self.0.clone(), problem });
         }
         Ok(computed)
     }
@@ -255,10 +241,7 @@ impl Pull<'_> {
                 "{}: Docker image manifest schema 1 cannot be verified; push the image again",
                 media_type
             );
-            return Err(RexError::Unsupported {
-                at: self.at(),
-                problem,
-            });
+            return Err(RexError::Unsupported { at: self.0.clone(), problem });
         }
         Ok(media_type)
     }
@@ -272,25 +255,14 @@ impl Pull<'_> {
             ))
         };
         match DocumentKind::of(media_type) {
-            DocumentKind::Manifest => serde_json::from_slice(content)
-                .map(Document::Manifest)
-                .map_err(wrong),
-            DocumentKind::Index => serde_json::from_slice(content)
-                .map(Document::Index)
-                .map_err(wrong),
+            DocumentKind::Manifest => serde_json::from_slice(content).map(Document::Manifest).map_err(wrong),
+            DocumentKind::Index => serde_json::from_slice(content).map(Document::Index).map_err(wrong),
             DocumentKind::Schema1 | DocumentKind::Other => Ok(Document::Other),
         }
     }
 
-    fn at(&self) -> At {
-        self.upstream.at(Some(&self.target.repository))
-    }
-
     fn invalid(&self, problem: String) -> RexError {
-        RexError::Validation {
-            at: self.at(),
-            problem,
-        }
+        RexError::Validation { at: self.0.clone(), problem }
     }
 }
 

@@ -96,16 +96,8 @@ impl Client {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let kept = Cache::builder()
-            .max_capacity(MAX_UNLISTED)
-            .time_to_idle(FORGET_UNLISTED)
-            .build();
-        Ok(Self {
-            listed: upstreams,
-            unlisted,
-            kept,
-            limits,
-        })
+        let kept = Cache::builder().max_capacity(MAX_UNLISTED).time_to_idle(FORGET_UNLISTED).build();
+        Ok(Self { listed: upstreams, unlisted, kept, limits })
     }
 
     /// Asks whether a registry answers and accepts the sign-in (end-1).
@@ -113,27 +105,20 @@ impl Client {
         let upstream = self.upstream(registry)?;
         let request = get(upstream.base(), &Scope::Ping, HeaderMap::new(), deadline);
         let answer = upstream.send(&request).await?;
+        if answer.status().as_u16() == 404 {
+            // "end-1": whoever does not implement it does not implement the API.
+            let problem = "/v2/ does not exist: this is not a registry's API".to_owned();
+            return Err(RexError::Unsupported { at: answer.at(), problem });
+        }
         let signed_out = answer.status().as_u16() == 401;
         if !answer.status().is_success() && !signed_out {
             return Err(answer.rejection().await.into_error(Missing::Repository, "/v2/"));
         }
-        if answer
-            .content_type()
-            .is_some_and(|media_type| media_type == "text/html")
-        {
+        if answer.content_type().is_some_and(|media_type| media_type == "text/html") {
             return Err(answer.invalid("/v2/ answers with text/html: this is not a registry's API"));
         }
-        let api_version = answer
-            .header(endpoint::API_VERSION)
-            .unwrap_or_default()
-            .chars()
-            .take(64)
-            .collect();
-        Ok(Pong {
-            api_version,
-            scheme: answer.scheme(),
-            latency: answer.elapsed(),
-        })
+        let api_version = answer.header(endpoint::API_VERSION).unwrap_or_default().chars().take(64).collect();
+        Ok(Pong { api_version, scheme: answer.scheme(), latency: answer.elapsed() })
     }
 
     fn upstream(&self, registry: &Registry) -> Result<Arc<Upstream>, RexError> {
@@ -141,17 +126,12 @@ impl Client {
             return Ok(Arc::clone(upstream));
         }
         let refuse = |problem: String| RexError::RegistryNotAllowed {
-            at: At {
-                registry: registry.to_string(),
-                ..At::default()
-            },
+            at: At { registry: registry.to_string(), ..At::default() },
             problem,
         };
         let made = self.kept.try_get_with(registry.clone(), || {
             let settings = (self.unlisted)(registry).ok_or_else(|| "it is not listed".to_owned())?;
-            Upstream::new(settings)
-                .map(Arc::new)
-                .map_err(|error| error.problem)
+            Upstream::new(settings).map(Arc::new).map_err(|error| error.problem)
         });
         made.map_err(|problem: Arc<String>| refuse((*problem).clone()))
     }
@@ -159,14 +139,7 @@ impl Client {
 
 /// A GET of the API.
 fn get(url: url::Url, scope: &Scope, headers: HeaderMap, deadline: Option<Instant>) -> Request<'_> {
-    Request {
-        method: Method::GET,
-        url,
-        scope,
-        headers,
-        protocol: Protocol::Any,
-        deadline,
-    }
+    Request { method: Method::GET, url, scope, headers, protocol: Protocol::Any, deadline }
 }
 
 /// A success, or the error that the answer is.

@@ -66,25 +66,13 @@ impl Client {
         let upstream = self.upstream(registry)?;
         let scope = match &request.listing {
             Listing::Catalog(registry) if registry.is_docker_hub() => {
-                let at = At {
-                    registry: registry.to_string(),
-                    ..At::default()
-                };
-                return Err(RexError::Unsupported {
-                    at,
-                    problem: "Docker Hub has no catalog".to_owned(),
-                });
+                let at = At { registry: registry.to_string(), ..At::default() };
+                return Err(RexError::Unsupported { at, problem: "Docker Hub has no catalog".to_owned() });
             }
             Listing::Catalog(_) => Scope::Catalog,
             Listing::Tags(target) => Scope::Pull(target.repository.clone()),
         };
-        let walk = Walk {
-            client: self,
-            upstream: &upstream,
-            request,
-            scope: &scope,
-            deadline,
-        };
+        let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, deadline };
         let size = request.size.clamp(1, MAX_PAGE_SIZE);
         match &request.token {
             Some(token) => walk.page(token.query.as_deref(), token.clone(), size).await,
@@ -120,10 +108,9 @@ impl Walk<'_> {
 
     async fn page(&self, query: Option<&str>, from: PageToken, size: usize) -> Result<Page, RexError> {
         if from.pages >= self.client.limits.max_pages {
-            return Err(self.invalid(format!(
-                "the list has more than {} pages",
-                self.client.limits.max_pages
-            )));
+            return Err(
+                self.invalid(format!("the list has more than {} pages", self.client.limits.max_pages))
+            );
         }
         let query = query.map(clamp_n);
         let answer = self.fetch(query.as_deref()).await?;
@@ -167,18 +154,12 @@ impl Walk<'_> {
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let answer = self
-            .upstream
-            .send(&get(url, self.scope, headers, self.deadline))
-            .await?;
+        let answer = self.upstream.send(&get(url, self.scope, headers, self.deadline)).await?;
         let no_catalog =
             matches!(self.request.listing, Listing::Catalog(_)) && answer.status().as_u16() == 404;
         if no_catalog {
             let problem = "the registry has no catalog".to_owned();
-            return Err(RexError::Unsupported {
-                at: answer.at(),
-                problem,
-            });
+            return Err(RexError::Unsupported { at: answer.at(), problem });
         }
         expect_success(answer, Missing::Repository, "").await
     }
@@ -190,34 +171,20 @@ impl Walk<'_> {
             #[serde(alias = "tags")]
             repositories: Option<Vec<Option<String>>>,
         }
-        let content_type = answer
-            .content_type()
-            .unwrap_or_else(|| "no content type".to_owned());
-        let not_a_list = answer.invalid(format!(
-            "a list was asked for and {content_type} came that is not one"
-        ));
-        let body = answer
-            .read("list page", self.client.limits.list_page_bytes)
-            .await?;
+        let content_type = answer.content_type().unwrap_or_else(|| "no content type".to_owned());
+        let not_a_list =
+            answer.invalid(format!("a list was asked for and {content_type} came that is not one"));
+        let body = answer.read("list page", self.client.limits.list_page_bytes).await?;
         let names: Names = serde_json::from_slice(&body).map_err(|_| not_a_list)?;
         let is_name = |name: &String| match &self.request.listing {
             Listing::Catalog(_) => name.parse::<Repository>().is_ok(),
             Listing::Tags(_) => name.parse::<Tag>().is_ok(),
         };
-        Ok(names
-            .repositories
-            .unwrap_or_default()
-            .into_iter()
-            .flatten()
-            .filter(is_name)
-            .collect())
+        Ok(names.repositories.unwrap_or_default().into_iter().flatten().filter(is_name).collect())
     }
 
     fn invalid(&self, problem: String) -> RexError {
-        RexError::Validation {
-            at: self.upstream.at(self.scope.repository()),
-            problem,
-        }
+        RexError::Validation { at: self.upstream.at(self.scope.repository()), problem }
     }
 }
 
@@ -241,8 +208,5 @@ fn clamp_n(query: &str) -> String {
 }
 
 fn fingerprint(name: &str) -> u32 {
-    Sha256::digest(name.as_bytes())
-        .iter()
-        .take(4)
-        .fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
+    Sha256::digest(name.as_bytes()).iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
 }

@@ -50,23 +50,12 @@ impl PageToken {
         last: Option<u32>,
     ) -> Self {
         let (registry, repository) = names(listing);
-        Self {
-            registry,
-            repository,
-            query,
-            skip,
-            pages,
-            last,
-        }
+        Self { registry, repository, query, skip, pages, last }
     }
 
     /// Further on in the same page of the registry, which was asked for with `query`.
     pub(super) fn further(self, returned: usize, query: Option<String>) -> Self {
-        Self {
-            skip: self.skip.saturating_add(returned),
-            query,
-            ..self
-        }
+        Self { skip: self.skip.saturating_add(returned), query, ..self }
     }
 
     /// The token as callers see it.

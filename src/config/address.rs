@@ -67,9 +67,7 @@ impl TryFrom<String> for WebOrigin {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let url = web_url(&text)?;
         if url.path() != "/" {
-            return Err(InvalidAddress(
-                "must be scheme, host and port only, without a path".to_owned(),
-            ));
+            return Err(InvalidAddress("must be scheme, host and port only, without a path".to_owned()));
         }
         Ok(Self(url.origin()))
     }
@@ -83,9 +81,7 @@ impl From<WebOrigin> for String {
 
 fn web_url(text: &str) -> Result<Url, InvalidAddress> {
     let url = Url::parse(text).map_err(|error| {
-        InvalidAddress(format!(
-            "must be a URL such as https://registry.internal:5000 ({error})"
-        ))
+        InvalidAddress(format!("must be a URL such as https://registry.internal:5000 ({error})"))
     })?;
     let refusal = if !matches!(url.scheme(), "http" | "https") {
         "must start with http:// or https://"
@@ -117,16 +113,10 @@ pub(super) fn check_registry_name(name: &str) -> Result<(), String> {
             && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
     let host_is_valid = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(literal) => literal
-            .parse::<Ipv6Addr>()
-            .is_ok_and(|address| address.to_string() == literal),
+        Some(literal) => literal.parse::<Ipv6Addr>().is_ok_and(|address| address.to_string() == literal),
         None => is_dns_name(host) && matches!(Host::parse(host), Ok(parsed) if parsed.to_string() == host),
     };
-    if port_is_valid && host_is_valid {
-        Ok(())
-    } else {
-        refusal
-    }
+    if port_is_valid && host_is_valid { Ok(()) } else { refusal }
 }
 
 /// RFC 1123 labels, lower-case, at most 63 bytes each and 253 in all.

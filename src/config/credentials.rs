@@ -59,21 +59,15 @@ impl TryFrom<Keys> for Credentials {
 
     fn try_from(keys: Keys) -> Result<Self, Self::Error> {
         match keys {
-            Keys {
-                docker_config: Some(files),
-                username: None,
-                password_file: None,
-                token_file: None,
-            } => Ok(Self::DockerConfig(files)),
+            Keys { docker_config: Some(files), username: None, password_file: None, token_file: None } => {
+                Ok(Self::DockerConfig(files))
+            }
             Keys {
                 docker_config: None,
                 username: Some(username),
                 password_file: Some(password_file),
                 token_file: None,
-            } => Ok(Self::Password {
-                username,
-                password_file,
-            }),
+            } => Ok(Self::Password { username, password_file }),
             Keys {
                 docker_config: None,
                 username: None,
@@ -88,22 +82,11 @@ impl TryFrom<Keys> for Credentials {
 impl From<Credentials> for Keys {
     fn from(credentials: Credentials) -> Self {
         match credentials {
-            Credentials::DockerConfig(files) => Self {
-                docker_config: Some(files),
-                ..Self::default()
-            },
-            Credentials::Password {
-                username,
-                password_file,
-            } => Self {
-                username: Some(username),
-                password_file: Some(password_file),
-                ..Self::default()
-            },
-            Credentials::Token { token_file } => Self {
-                token_file: Some(token_file),
-                ..Self::default()
-            },
+            Credentials::DockerConfig(files) => Self { docker_config: Some(files), ..Self::default() },
+            Credentials::Password { username, password_file } => {
+                Self { username: Some(username), password_file: Some(password_file), ..Self::default() }
+            }
+            Credentials::Token { token_file } => Self { token_file: Some(token_file), ..Self::default() },
         }
     }
 }

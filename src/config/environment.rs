@@ -35,17 +35,13 @@ pub(super) fn read(name: &str, text: &str, schema: &Value) -> Result<Variable, S
         if is_service_link(name, text) {
             return Ok(Variable::Ignored);
         }
-        let variables: Vec<String> = known
-            .iter()
-            .map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase()))
-            .collect();
+        let variables: Vec<String> =
+            known.iter().map(|key| format!("{PREFIX}{}", key.to_ascii_uppercase())).collect();
         let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
         return Err(format!("is not known; {}", schema::suggest(name, &variables)));
     }
     if keys.len() > DEEPEST {
-        return Err(format!(
-            "names a key more than {DEEPEST} levels deep; there is none"
-        ));
+        return Err(format!("names a key more than {DEEPEST} levels deep; there is none"));
     }
     layer(&keys, text, schema).map(Variable::Layer)
 }
@@ -62,9 +58,7 @@ pub(super) fn layer(keys: &[String], text: &str, schema: &Value) -> Result<Value
         _ if is_text => Value::String(text.to_owned()),
         _ => file::parse(text)?,
     };
-    Ok(keys.iter().rev().fold(value, |value, key| {
-        Value::Object(Map::from_iter([(key.clone(), value)]))
-    }))
+    Ok(keys.iter().rev().fold(value, |value, key| Value::Object(Map::from_iter([(key.clone(), value)]))))
 }
 
 /// Whether Kubernetes set this variable, because a Service named `rexd` or `rexd-something` is in the namespace.
@@ -86,12 +80,8 @@ fn is_service_link(name: &str, text: &str) -> bool {
         let rest = name.get(at + separator.len()..).unwrap_or_default();
         let mut parts = rest.split('_');
         let number = parts.next().is_some_and(|part| part.parse::<u16>().is_ok());
-        let protocol = parts
-            .next()
-            .is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
-        let detail = parts
-            .next()
-            .is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
+        let protocol = parts.next().is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
+        let detail = parts.next().is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
         number && protocol && detail && parts.next().is_none()
     })
 }

@@ -61,11 +61,7 @@ pub(super) struct Report {
 impl Report {
     /// A finding about a source as a whole.
     pub(super) fn source(&mut self, origin: Origin, message: String) {
-        self.errors.push(ConfigError {
-            origin,
-            key: String::new(),
-            message,
-        });
+        self.errors.push(ConfigError { origin, key: String::new(), message });
     }
 
     /// From here on findings are about merged values, which came from `origins`.
@@ -91,28 +87,18 @@ impl Report {
             && !pointers.iter().any(is_broken)
         {
             let mut origins = pointers.iter().map(|pointer| self.origins.blame(pointer));
-            let origin = origins
-                .find(|origin| **origin != Origin::Default)
-                .unwrap_or(&Origin::Default);
+            let origin = origins.find(|origin| **origin != Origin::Default).unwrap_or(&Origin::Default);
             self.push(origin.clone(), pointer, message.into());
         }
     }
 
     fn push(&mut self, origin: Origin, pointer: &str, message: String) {
-        self.errors.push(ConfigError {
-            origin,
-            key: dotted(pointer),
-            message,
-        });
+        self.errors.push(ConfigError { origin, key: dotted(pointer), message });
     }
 
     /// The origins back, or everything that was found.
     pub(super) fn finish(self) -> Result<Origins, ConfigErrors> {
-        if self.errors.is_empty() {
-            Ok(self.origins)
-        } else {
-            Err(self.into_errors())
-        }
+        if self.errors.is_empty() { Ok(self.origins) } else { Err(self.into_errors()) }
     }
 
     pub(super) fn into_errors(self) -> ConfigErrors {

@@ -55,10 +55,7 @@ fn whole_numbers(value: Value) -> Value {
             _ => Value::Number(number),
         },
         Value::Array(items) => items.into_iter().map(whole_numbers).collect(),
-        Value::Object(entries) => entries
-            .into_iter()
-            .map(|(key, item)| (key, whole_numbers(item)))
-            .collect(),
+        Value::Object(entries) => entries.into_iter().map(|(key, item)| (key, whole_numbers(item))).collect(),
         other => other,
     }
 }

@@ -12,10 +12,7 @@ pub(super) struct Layers {
 
 impl Layers {
     pub(super) fn new() -> Self {
-        Self {
-            value: Value::Object(Map::new()),
-            origins: Origins::default(),
-        }
+        Self { value: Value::Object(Map::new()), origins: Origins::default() }
     }
 
     /// Lays `layer` over what is there: maps merge key by key, everything else – lists too – is replaced whole.
@@ -42,12 +39,6 @@ fn merge(below: &mut Value, above: Value, pointer: &str, origin: &Origin, origin
     }
     for (key, value) in entries {
         let pointer = member(pointer, &key);
-        merge(
-            target.entry(key).or_insert(Value::Null),
-            value,
-            &pointer,
-            origin,
-            origins,
-        );
+        merge(target.entry(key).or_insert(Value::Null), value, &pointer, origin, origins);
     }
 }

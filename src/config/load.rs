@@ -81,11 +81,7 @@ impl Config {
                 if file_is_known {
                     rules::check(&config, &mut report);
                 }
-                Ok(Loaded {
-                    config,
-                    origins: report.finish()?,
-                    effective,
-                })
+                Ok(Loaded { config, origins: report.finish()?, effective })
             }
             Err(error) => {
                 report.source(Origin::Default, error.to_string());
@@ -126,21 +122,12 @@ where
 }
 
 fn add_flags(flags: Flags, schema: &Value, layers: &mut Layers, report: &mut Report) {
-    let Flags {
-        listen,
-        ops_listen,
-        default_registry,
-        allow_unlisted,
-    } = flags;
+    let Flags { listen, ops_listen, default_registry, allow_unlisted } = flags;
     let given = [
         ("--listen", "listen", listen),
         ("--ops-listen", "ops_listen", ops_listen),
         ("--default-registry", "default_registry", default_registry),
-        (
-            "--allow-unlisted",
-            "allow_unlisted",
-            allow_unlisted.map(|allow| allow.to_string()),
-        ),
+        ("--allow-unlisted", "allow_unlisted", allow_unlisted.map(|allow| allow.to_string())),
     ];
     for (flag, key, text) in given {
         let Some(text) = text else { continue };

@@ -46,10 +46,8 @@ impl Origins {
         while !nearest.is_empty() {
             let set = self.0.get(nearest).or_else(|| {
                 let below = format!("{nearest}/");
-                let (key, origin) = self
-                    .0
-                    .range::<str, _>((Bound::Included(&*below), Bound::Unbounded))
-                    .next()?;
+                let (key, origin) =
+                    self.0.range::<str, _>((Bound::Included(&*below), Bound::Unbounded)).next()?;
                 key.starts_with(&below).then_some(origin)
             });
             if let Some(origin) = set {
@@ -77,35 +75,26 @@ pub(super) fn member(parent: &str, segment: &str) -> String {
 
 /// The unescaped segments of a pointer.
 pub(super) fn segments(pointer: &str) -> impl Iterator<Item = String> {
-    pointer
-        .split('/')
-        .skip(1)
-        .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
+    pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~"))
 }
 
 pub(super) fn is_at_or_below(pointer: &str, ancestor: &str) -> bool {
-    pointer
-        .strip_prefix(ancestor)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A pointer as operators write keys, and as `yq` reads them: `registries."ghcr.io".url`.
 pub(super) fn dotted(pointer: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     segments(pointer)
-        .map(
-            |segment| match segment.is_empty() || !segment.chars().all(plain) {
-                true => format!("{segment:?}"),
-                false => segment,
-            },
-        )
+        .map(|segment| match segment.is_empty() || !segment.chars().all(plain) {
+            true => format!("{segment:?}"),
+            false => segment,
+        })
         .collect::<Vec<_>>()
         .join(".")
 }
 
 /// Text that came from outside, on one line.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -15,15 +15,8 @@ use super::duration;
 use super::header::HeaderText;
 
 /// The registries that need no configuration: public, and useful without credentials.
-const WELL_KNOWN: [&str; 7] = [
-    "docker.io",
-    "ghcr.io",
-    "quay.io",
-    "gcr.io",
-    "registry.k8s.io",
-    "public.ecr.aws",
-    "mcr.microsoft.com",
-];
+const WELL_KNOWN: [&str; 7] =
+    ["docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "public.ecr.aws", "mcr.microsoft.com"];
 
 /// How one registry is reached. All keys may be left out: `https://NAME`, anonymous.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,10 +98,7 @@ impl Default for Registry {
 }
 
 pub(super) fn well_known() -> BTreeMap<String, Registry> {
-    WELL_KNOWN
-        .iter()
-        .map(|name| ((*name).to_owned(), Registry::default()))
-        .collect()
+    WELL_KNOWN.iter().map(|name| ((*name).to_owned(), Registry::default())).collect()
 }
 
 /// Reads `registries`, where `ghcr.io:` with nothing after it (null in YAML) is the shortest way to list a registry.
@@ -116,10 +106,7 @@ pub(super) fn map<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, Registry>, D::Error> {
     let entries = BTreeMap::<String, Option<Registry>>::deserialize(deserializer)?;
-    Ok(entries
-        .into_iter()
-        .map(|(name, registry)| (name, registry.unwrap_or_default()))
-        .collect())
+    Ok(entries.into_iter().map(|(name, registry)| (name, registry.unwrap_or_default())).collect())
 }
 
 /// The HTTP version to speak to a registry.

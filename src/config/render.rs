@@ -53,9 +53,5 @@ fn scalar(text: &str) -> String {
         && text.trim() == text
         && !text.contains(": ")
         && !text.ends_with(':');
-    if is_plain && is_same(file::parse(text)) {
-        text.to_owned()
-    } else {
-        Value::from(text).to_string()
-    }
+    if is_plain && is_same(file::parse(text)) { text.to_owned() } else { Value::from(text).to_string() }
 }

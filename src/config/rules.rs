@@ -40,10 +40,7 @@ fn default_registry(config: &Config, report: &mut Report) {
     let entry = member("/registries", &config.default_registry);
     report.rule(
         &["/default_registry", &entry, "/allow_unlisted"],
-        format!(
-            "{} is not in registries, and allow_unlisted is false",
-            config.default_registry
-        ),
+        format!("{} is not in registries, and allow_unlisted is false", config.default_registry),
     );
 }
 
@@ -54,20 +51,12 @@ fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {
             report.rule(&[&key(name), &key(other)], format!("needs {other} too"));
         }
     };
-    let (cert, private_key) = (
-        registry.client_cert_file.is_some(),
-        registry.client_key_file.is_some(),
-    );
+    let (cert, private_key) = (registry.client_cert_file.is_some(), registry.client_key_file.is_some());
     needs(cert, "client_cert_file", "client_key_file", private_key);
     needs(private_key, "client_key_file", "client_cert_file", cert);
     let (proxy, username) = (registry.proxy.is_some(), registry.proxy_username.is_some());
     needs(username, "proxy_username", "proxy", proxy);
-    needs(
-        registry.proxy_password_file.is_some(),
-        "proxy_password_file",
-        "proxy_username",
-        username,
-    );
+    needs(registry.proxy_password_file.is_some(), "proxy_password_file", "proxy_username", username);
 
     headers(&key("headers"), registry, report);
     for (name, path) in [
@@ -104,10 +93,7 @@ fn headers(at: &str, registry: &Registry, report: &mut Report) {
     let mut seen = BTreeMap::new();
     for name in registry.headers.keys() {
         if let Some(first) = seen.insert(name.to_ascii_lowercase(), name) {
-            report.rule(
-                &[&member(at, name), &member(at, first)],
-                format!("is the same header as {first}"),
-            );
+            report.rule(&[&member(at, name), &member(at, first)], format!("is the same header as {first}"));
         }
     }
 }

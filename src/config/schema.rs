@@ -17,10 +17,7 @@ use super::{Config, duration};
 pub fn schema() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
-    settings
-        .into_generator()
-        .into_root_schema_for::<Config>()
-        .to_value()
+    settings.into_generator().into_root_schema_for::<Config>().to_value()
 }
 
 /// What a text with a `format` must be; the error is a sentence about the text.
@@ -29,19 +26,13 @@ type Check = fn(&str) -> Result<(), String>;
 /// The same parsers that the types use, so that what passes the schema also becomes a value.
 const FORMATS: [(&str, Check); 7] = [
     ("header-name", check_name),
-    ("header-value", |text| {
-        parsed(HeaderText::try_from(text.to_owned()))
-    }),
+    ("header-value", |text| parsed(HeaderText::try_from(text.to_owned()))),
     ("human-duration", |text| duration::parse(text).map(drop)),
     ("registry-name", check_registry_name),
-    ("registry-url", |text| {
-        parsed(RegistryUrl::try_from(text.to_owned()))
-    }),
+    ("registry-url", |text| parsed(RegistryUrl::try_from(text.to_owned()))),
     ("socket-address", |text| {
         let example = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
-        text.parse::<SocketAddr>()
-            .map(drop)
-            .map_err(|_| example.to_owned())
+        text.parse::<SocketAddr>().map(drop).map_err(|_| example.to_owned())
     }),
     ("web-origin", |text| parsed(WebOrigin::try_from(text.to_owned()))),
 ];
@@ -52,20 +43,16 @@ fn parsed<T, E: ToString>(result: Result<T, E>) -> Result<(), String> {
 
 /// Why `text` is not of this format.
 pub(super) fn explain(format: &str, text: &str) -> Option<String> {
-    FORMATS
-        .iter()
-        .find(|(name, _)| *name == format)
-        .and_then(|(_, check)| check(text).err())
+    FORMATS.iter().find(|(name, _)| *name == format).and_then(|(_, check)| check(text).err())
 }
 
 /// A validator that also checks the formats.
 pub(super) fn validator(schema: &Value) -> Result<Validator, String> {
     FORMATS
         .iter()
-        .fold(
-            jsonschema::options().should_validate_formats(true),
-            |options, (name, check)| options.with_format(*name, |text: &str| check(text).is_ok()),
-        )
+        .fold(jsonschema::options().should_validate_formats(true), |options, (name, check)| {
+            options.with_format(*name, |text: &str| check(text).is_ok())
+        })
         .build(schema)
         .map_err(|error| error.to_string())
 }
@@ -73,21 +60,15 @@ pub(super) fn validator(schema: &Value) -> Result<Validator, String> {
 /// The schema of the key at `keys`, if there may be such a key.
 pub(super) fn node<'a>(schema: &'a Value, keys: &[String]) -> Option<&'a Value> {
     keys.iter().try_fold(schema, |schema, key| {
-        let named = schema
-            .get("properties")
-            .and_then(|properties| properties.get(key));
-        named
-            .or_else(|| schema.get("additionalProperties"))
-            .filter(|member| member.is_object())
+        let named = schema.get("properties").and_then(|properties| properties.get(key));
+        named.or_else(|| schema.get("additionalProperties")).filter(|member| member.is_object())
     })
 }
 
 /// The keys a map with this schema may have.
 pub(super) fn members(schema: &Value) -> Vec<&str> {
     let properties = schema.get("properties").and_then(Value::as_object);
-    properties
-        .map(|properties| properties.keys().map(String::as_str).collect())
-        .unwrap_or_default()
+    properties.map(|properties| properties.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
 /// The JSON types a value with this schema may have; empty when the schema does not restrict them.

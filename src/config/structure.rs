@@ -14,10 +14,8 @@ const PASSES: usize = 3;
 /// Reports every value that does not fit and takes it out, so that the rest can be checked further.
 pub(super) fn check(value: &mut Value, schema: &Value, validator: &Validator, report: &mut Report) {
     for _ in 0..PASSES {
-        let mut findings: Vec<Finding> = validator
-            .iter_errors(value)
-            .flat_map(|error| findings(&error, schema))
-            .collect();
+        let mut findings: Vec<Finding> =
+            validator.iter_errors(value).flat_map(|error| findings(&error, schema)).collect();
         if findings.is_empty() {
             return;
         }
@@ -44,34 +42,19 @@ fn findings(error: &ValidationError<'_>, schema: &Value) -> Vec<Finding> {
     let pointer = error.instance_path().as_str();
     let instance = error.instance();
     let here = |rank: u8, message: String| {
-        vec![Finding {
-            rank,
-            pointer: pointer.to_owned(),
-            message,
-            prune: pointer.to_owned(),
-        }]
+        vec![Finding { rank, pointer: pointer.to_owned(), message, prune: pointer.to_owned() }]
     };
     let at_member = |key: &str, rank: u8, message: String| {
         let pointer = member(pointer, key);
-        Finding {
-            rank,
-            prune: pointer.clone(),
-            pointer,
-            message,
-        }
+        Finding { rank, prune: pointer.clone(), pointer, message }
     };
     match error.kind() {
         ValidationErrorKind::Type { kind } => here(0, wrong_type(kind, instance)),
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let keys: Vec<String> = segments(pointer).collect();
-            let known = schema::node(schema, &keys)
-                .map(schema::members)
-                .unwrap_or_default();
+            let known = schema::node(schema, &keys).map(schema::members).unwrap_or_default();
             let message = |key: &String| format!("unknown key; {}", schema::suggest(key, &known));
-            unexpected
-                .iter()
-                .map(|key| at_member(key, 0, message(key)))
-                .collect()
+            unexpected.iter().map(|key| at_member(key, 0, message(key))).collect()
         }
         ValidationErrorKind::PropertyNames { error } => {
             let name = error.instance().as_str().unwrap_or_default();
@@ -79,10 +62,7 @@ fn findings(error: &ValidationError<'_>, schema: &Value) -> Vec<Finding> {
         }
         ValidationErrorKind::Required { property } => {
             let key = property.as_str().unwrap_or_default();
-            vec![Finding {
-                prune: pointer.to_owned(),
-                ..at_member(key, 1, "is missing".to_owned())
-            }]
+            vec![Finding { prune: pointer.to_owned(), ..at_member(key, 1, "is missing".to_owned()) }]
         }
         ValidationErrorKind::Pattern { .. } => here(1, in_words(error)),
         ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::OneOfMultipleValid { .. } => {
@@ -148,19 +128,12 @@ fn name(kind: &str) -> &str {
 
 /// The alternatives of a `oneOf`, by the keys each requires.
 fn one_of(schema: Option<&Value>) -> String {
-    let alternatives = schema
-        .and_then(|schema| schema.get("oneOf"))
-        .and_then(Value::as_array);
+    let alternatives = schema.and_then(|schema| schema.get("oneOf")).and_then(Value::as_array);
     let alternatives: Vec<String> = alternatives
         .into_iter()
         .flatten()
         .filter_map(|alternative| alternative.get("required")?.as_array())
-        .map(|keys| {
-            keys.iter()
-                .filter_map(Value::as_str)
-                .collect::<Vec<_>>()
-                .join(" with ")
-        })
+        .map(|keys| keys.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" with "))
         .collect();
     format!("needs exactly one of {}", alternatives.join(", "))
 }

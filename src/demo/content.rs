@@ -54,11 +54,7 @@ impl Sample {
 
 fn add_app(sample: &mut Sample, platforms: [&Platform; 2]) -> Result<Descriptor, SampleError> {
     let repository = sample.repository_mut(APP);
-    let data = File {
-        path: "app/data.bin",
-        mode: 0o644,
-        content: &noise(1, LARGE),
-    };
+    let data = File { path: "app/data.bin", mode: 0o644, content: &noise(1, LARGE) };
     // Noise does not get smaller, so nothing is lost by storing it as it is, and the start is quick.
     let data = Layer::pack(&[data], Compression::none())?;
     let mut images = Vec::new();
@@ -123,17 +119,9 @@ fn add_many(sample: &mut Sample, platform: &Platform) -> Result<(), SampleError>
 
 /// The small layer of an image: a script that says what it was built for, and the file that names the system.
 fn greeting(platform: &Platform) -> Result<Layer, SampleError> {
-    let script = format!(
-        "#!/bin/sh\necho \"hello from {}/{}\"\n",
-        platform.os(),
-        platform.architecture()
-    );
+    let script = format!("#!/bin/sh\necho \"hello from {}/{}\"\n", platform.os(), platform.architecture());
     let files = [
-        File {
-            path: "app/hello",
-            mode: 0o755,
-            content: script.as_bytes(),
-        },
+        File { path: "app/hello", mode: 0o755, content: script.as_bytes() },
         File {
             path: "etc/os-release",
             mode: 0o644,

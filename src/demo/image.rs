@@ -60,9 +60,7 @@ impl Family {
 
 /// A Linux platform; the index entry of an image and its configuration name the same one.
 pub(super) fn linux(architecture: Arch, variant: Option<&str>) -> Result<Platform, SampleError> {
-    let platform = PlatformBuilder::default()
-        .os(Os::Linux)
-        .architecture(architecture);
+    let platform = PlatformBuilder::default().os(Os::Linux).architecture(architecture);
     Ok(match variant {
         Some(variant) => platform.variant(variant),
         None => platform,
@@ -114,10 +112,7 @@ pub(super) fn document(value: &impl Serialize) -> Result<Bytes, SampleError> {
 
 fn configuration(platform: &Platform, layers: &[Layer]) -> Result<Bytes, SampleError> {
     let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    let history = HistoryBuilder::default()
-        .created(CREATED)
-        .created_by("rexd demo")
-        .build()?;
+    let history = HistoryBuilder::default().created(CREATED).created_by("rexd demo").build()?;
     let process = ConfigBuilder::default()
         .env(["PATH=/usr/bin:/bin".to_owned()])
         .entrypoint(["/app/hello".to_owned()])
@@ -129,12 +124,7 @@ fn configuration(platform: &Platform, layers: &[Layer]) -> Result<Bytes, SampleE
         .os(platform.os().clone())
         .config(process)
         .history(vec![history; diff_ids.len()])
-        .rootfs(
-            RootFsBuilder::default()
-                .typ("layers")
-                .diff_ids(diff_ids)
-                .build()?,
-        );
+        .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?);
     let configuration = match platform.variant() {
         Some(variant) => configuration.variant(variant.clone()),
         None => configuration,

@@ -31,18 +31,10 @@ pub(super) struct Page<'a> {
 impl PageRequest {
     /// Reads the query of a URL; unknown keys are none of our business.
     pub(super) fn from_query(query: &str) -> Result<Self, InvalidPageSize> {
-        let mut request = Self {
-            limit: MAX_NAMES,
-            last: String::new(),
-        };
+        let mut request = Self { limit: MAX_NAMES, last: String::new() };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match key.as_ref() {
-                "n" => {
-                    request.limit = value
-                        .parse::<usize>()
-                        .map_err(|_| InvalidPageSize)?
-                        .min(MAX_NAMES)
-                }
+                "n" => request.limit = value.parse::<usize>().map_err(|_| InvalidPageSize)?.min(MAX_NAMES),
                 "last" => request.last = value.into_owned(),
                 _ => {}
             }
@@ -80,10 +72,7 @@ mod tests {
 
     #[test]
     fn a_full_page_leads_to_the_one_after_its_last_name() {
-        assert_eq!(
-            page("n=2"),
-            Some((vec!["a", "b/c"], Some("n=2&last=b%2Fc".to_owned())))
-        );
+        assert_eq!(page("n=2"), Some((vec!["a", "b/c"], Some("n=2&last=b%2Fc".to_owned()))));
         assert_eq!(page("n=2&last=b%2Fc"), Some((vec!["d", "e"], None)));
     }
 

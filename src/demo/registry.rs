@@ -43,10 +43,7 @@ impl DemoRegistry {
     pub fn start(listener: TcpListener, sample: Arc<Sample>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, sample)));
-        Ok(Self {
-            address,
-            _accepting: accepting,
-        })
+        Ok(Self { address, _accepting: accepting })
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
@@ -78,10 +75,8 @@ async fn serve(stream: TcpStream, sample: Arc<Sample>) {
     });
     // The timer arms hyper's limit of 30 seconds for the head of a request. What ends a connection with an error – the
     // client went away, or spoke no HTTP – concerns nobody here.
-    let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ =
+        http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// For an answer whose headers could not be written, which the sample's own names and digests rule out.

@@ -49,17 +49,11 @@ pub(super) fn answer<B>(sample: &Sample, request: &Request<B>) -> Answer {
         "" => send(builder(StatusCode::OK), &json!({})),
         "_catalog" => catalog(sample, request),
         _ => match Endpoint::parse(path) {
-            None => refuse(
-                builder(StatusCode::NOT_FOUND),
-                ErrorCode::Unsupported,
-                "no such endpoint",
-            ),
+            None => refuse(builder(StatusCode::NOT_FOUND), ErrorCode::Unsupported, "no such endpoint"),
             Some((name, endpoint)) => match sample.repository(name) {
-                None => refuse(
-                    builder(StatusCode::NOT_FOUND),
-                    ErrorCode::NameUnknown,
-                    "repository not known",
-                ),
+                None => {
+                    refuse(builder(StatusCode::NOT_FOUND), ErrorCode::NameUnknown, "repository not known")
+                }
                 Some(repository) => match endpoint {
                     Endpoint::Tags => tags(name, repository, request),
                     Endpoint::Manifest(reference) => manifest(repository, reference),
@@ -92,19 +86,11 @@ impl<'a> Endpoint<'a> {
 }
 
 fn catalog<B>(sample: &Sample, request: &Request<B>) -> Answer {
-    page(
-        request,
-        sample.repositories(),
-        |names| json!({ "repositories": names }),
-    )
+    page(request, sample.repositories(), |names| json!({ "repositories": names }))
 }
 
 fn tags<B>(name: &str, repository: &SampleRepository, request: &Request<B>) -> Answer {
-    page(
-        request,
-        repository.tags(),
-        |tags| json!({ "name": name, "tags": tags }),
-    )
+    page(request, repository.tags(), |tags| json!({ "name": name, "tags": tags }))
 }
 
 fn page<'a, B>(
@@ -113,11 +99,7 @@ fn page<'a, B>(
     document: impl FnOnce(Vec<&'a str>) -> Value,
 ) -> Answer {
     let Ok(asked) = PageRequest::from_query(request.uri().query().unwrap_or_default()) else {
-        return refuse(
-            builder(StatusCode::BAD_REQUEST),
-            ErrorCode::Unsupported,
-            "n must be a whole number",
-        );
+        return refuse(builder(StatusCode::BAD_REQUEST), ErrorCode::Unsupported, "n must be a whole number");
     };
     let Page { names, next } = asked.cut(names);
     let mut answer = builder(StatusCode::OK);
@@ -131,11 +113,7 @@ fn page<'a, B>(
 
 fn manifest(repository: &SampleRepository, reference: &str) -> Answer {
     let Some(manifest) = repository.manifest(reference) else {
-        return refuse(
-            builder(StatusCode::NOT_FOUND),
-            ErrorCode::ManifestUnknown,
-            "manifest unknown",
-        );
+        return refuse(builder(StatusCode::NOT_FOUND), ErrorCode::ManifestUnknown, "manifest unknown");
     };
     let descriptor = manifest.descriptor();
     builder(StatusCode::OK)
@@ -147,18 +125,10 @@ fn manifest(repository: &SampleRepository, reference: &str) -> Answer {
 
 fn blob<B>(repository: &SampleRepository, digest: &str, request: &Request<B>) -> Answer {
     let Ok(digest) = digest.parse::<Digest>() else {
-        return refuse(
-            builder(StatusCode::BAD_REQUEST),
-            ErrorCode::DigestInvalid,
-            "digest is not valid",
-        );
+        return refuse(builder(StatusCode::BAD_REQUEST), ErrorCode::DigestInvalid, "digest is not valid");
     };
     let Some(blob) = repository.blob(&digest) else {
-        return refuse(
-            builder(StatusCode::NOT_FOUND),
-            ErrorCode::BlobUnknown,
-            "blob unknown to registry",
-        );
+        return refuse(builder(StatusCode::NOT_FOUND), ErrorCode::BlobUnknown, "blob unknown to registry");
     };
     let size = blob.len();
     let (status, content, content_range) = match selection(request, size as u64) {
@@ -166,17 +136,11 @@ fn blob<B>(repository: &SampleRepository, digest: &str, request: &Request<B>) ->
         Selection::Part { first, last } => {
             let range = format!("bytes {first}-{last}/{size}");
             // Both are below the blob's length, which is a usize.
-            (
-                StatusCode::PARTIAL_CONTENT,
-                blob.slice(first as usize..=last as usize),
-                Some(range),
-            )
+            (StatusCode::PARTIAL_CONTENT, blob.slice(first as usize..=last as usize), Some(range))
         }
-        Selection::Unsatisfiable => (
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            Bytes::new(),
-            Some(format!("bytes */{size}")),
-        ),
+        Selection::Unsatisfiable => {
+            (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new(), Some(format!("bytes */{size}")))
+        }
     };
     let mut answer = builder(status)
         .header(header::CONTENT_TYPE, "application/octet-stream")
@@ -203,17 +167,12 @@ fn selection<B>(request: &Request<B>, size: u64) -> Selection {
 }
 
 fn builder(status: StatusCode) -> Builder {
-    Response::builder()
-        .status(status)
-        .header("docker-distribution-api-version", "registry/2.0")
+    Response::builder().status(status).header("docker-distribution-api-version", "registry/2.0")
 }
 
 /// The specification's error envelope, "Error Codes".
 fn refuse(answer: Builder, code: ErrorCode, message: &str) -> Answer {
-    send(
-        answer,
-        &json!({ "errors": [{ "code": code.to_string(), "message": message }] }),
-    )
+    send(answer, &json!({ "errors": [{ "code": code.to_string(), "message": message }] }))
 }
 
 fn send(answer: Builder, document: &Value) -> Answer {

@@ -108,10 +108,7 @@ impl SampleRepository {
     /// As [`SampleRepository::add_blob`].
     pub fn add_manifest(&mut self, media_type: MediaType, content: Bytes) -> Result<Descriptor, SampleError> {
         let descriptor = describe(media_type, &content)?;
-        let manifest = SampleManifest {
-            descriptor: descriptor.clone(),
-            content,
-        };
+        let manifest = SampleManifest { descriptor: descriptor.clone(), content };
         self.manifests.insert(descriptor.digest().clone(), manifest);
         Ok(descriptor)
     }
@@ -142,11 +139,7 @@ impl SampleManifest {
 }
 
 fn describe(media_type: MediaType, content: &Bytes) -> Result<Descriptor, SampleError> {
-    Ok(Descriptor::new(
-        media_type,
-        content.len() as u64,
-        sha256(content)?,
-    ))
+    Ok(Descriptor::new(media_type, content.len() as u64, sha256(content)?))
 }
 
 /// The SHA-256 digest of `content`, as `sha256:` and 64 lowercase hexadecimal digits.

@@ -32,14 +32,8 @@ pub(super) struct Admission {
 
 impl Admission {
     pub(super) fn new(limits: StreamLimits) -> Self {
-        let streams = limits
-            .max_streams
-            .min(limits.memory_bytes / STREAM_BYTES)
-            .min(Semaphore::MAX_PERMITS);
-        Self {
-            streams: Arc::new(Semaphore::new(streams)),
-            limits,
-        }
+        let streams = limits.max_streams.min(limits.memory_bytes / STREAM_BYTES).min(Semaphore::MAX_PERMITS);
+        Self { streams: Arc::new(Semaphore::new(streams)), limits }
     }
 
     /// How long a caller may stand still.
@@ -48,14 +42,12 @@ impl Admission {
     }
 
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, RexError> {
-        Arc::clone(&self.streams)
-            .try_acquire_owned()
-            .map_err(|_| RexError::Overloaded {
-                problem: format!(
-                    "{} streams, or {} bytes for them, are in use",
-                    self.limits.max_streams, self.limits.memory_bytes
-                ),
-                retry_after: RETRY_AFTER,
-            })
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| RexError::Overloaded {
+            problem: format!(
+                "{} streams, or {} bytes for them, are in use",
+                self.limits.max_streams, self.limits.memory_bytes
+            ),
+            retry_after: RETRY_AFTER,
+        })
     }
 }

@@ -53,9 +53,7 @@ impl http_body::Body for FrameBody {
         };
         self.frames = None;
         let mut trailers = http::HeaderMap::new();
-        Poll::Ready(Some(
-            end.add_header(&mut trailers).map(|()| Frame::trailers(trailers)),
-        ))
+        Poll::Ready(Some(end.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
     }
 }
 
@@ -67,9 +65,7 @@ struct Carried(Arc<Mutex<Option<Frames>>>);
 pub(super) fn carry(frames: BlobFrames) -> Response<NoStream> {
     let mut response = Response::new(stream::empty());
     let frames: Frames = Box::pin(frames.into_stream());
-    response
-        .extensions_mut()
-        .insert(Carried(Arc::new(Mutex::new(Some(frames)))));
+    response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(frames)))));
     response
 }
 
@@ -78,12 +74,7 @@ fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
     let frames = carried.and_then(|Carried(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     match frames {
         None => response,
-        Some(frames) => response.map(|_| {
-            Body::new(FrameBody {
-                frames: Some(frames),
-                data: Bytes::new(),
-            })
-        }),
+        Some(frames) => response.map(|_| Body::new(FrameBody { frames: Some(frames), data: Bytes::new() })),
     }
 }
 

@@ -95,17 +95,12 @@ impl Call<'_> {
     }
 
     fn parse_registry(&self, text: &str) -> Result<Registry, RexError> {
-        if text.is_empty() {
-            Ok(self.0.default_registry().clone())
-        } else {
-            parse("registry", text)
-        }
+        if text.is_empty() { Ok(self.0.default_registry().clone()) } else { parse("registry", text) }
     }
 }
 
 fn parse<T: FromStr<Err = ParseError>>(field: &'static str, text: &str) -> Result<T, RexError> {
-    text.parse()
-        .map_err(|ParseError(problem)| RexError::invalid(field, problem))
+    text.parse().map_err(|ParseError(problem)| RexError::invalid(field, problem))
 }
 
 fn page_request(listing: Listing, page_size: i32, page_token: &str) -> Result<PageRequest, RexError> {
@@ -139,17 +134,11 @@ pub(super) fn ping_response(registry: &Registry, pong: Pong) -> proto::PingRespo
 }
 
 pub(super) fn catalog_response(page: Page) -> proto::ListCatalogResponse {
-    proto::ListCatalogResponse {
-        repositories: page.entries,
-        next_page_token: next_page_token(page.next),
-    }
+    proto::ListCatalogResponse { repositories: page.entries, next_page_token: next_page_token(page.next) }
 }
 
 pub(super) fn tags_response(page: Page) -> proto::ListTagsResponse {
-    proto::ListTagsResponse {
-        tags: page.entries,
-        next_page_token: next_page_token(page.next),
-    }
+    proto::ListTagsResponse { tags: page.entries, next_page_token: next_page_token(page.next) }
 }
 
 fn next_page_token(next: Option<PageToken>) -> String {

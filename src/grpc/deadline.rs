@@ -19,10 +19,7 @@ pub(super) struct Deadline(Option<Instant>);
 impl Deadline {
     /// Reads a call's deadline. A value that breaks the protocol's grammar is as if it were not there.
     pub(super) fn of(metadata: &MetadataMap) -> Self {
-        let timeout = metadata
-            .get("grpc-timeout")
-            .and_then(|value| value.to_str().ok())
-            .and_then(parse);
+        let timeout = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
         Self(timeout.map(|timeout| Instant::now() + timeout.min(MAX_TIMEOUT)))
     }
 
@@ -36,9 +33,9 @@ impl Deadline {
         call: impl Future<Output = Result<T, RexError>>,
     ) -> Result<Response<T>, Status> {
         let outcome = match self.0 {
-            Some(deadline) => tokio::time::timeout_at(deadline, call)
-                .await
-                .map_err(|_| status::deadline_exceeded())?,
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline, call).await.map_err(|_| status::deadline_exceeded())?
+            }
             None => call.await,
         };
         // The causes are for the log; the status that follows holds none of them.

@@ -87,19 +87,8 @@ impl BlobFrames {
         deadline: Deadline,
         closing: Option<Closing>,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            blob: Mutex::new(blob),
-            turns: AtomicU64::new(0),
-        });
-        Self {
-            shared,
-            offset,
-            chunk_bytes,
-            deadline,
-            closing,
-            next: Next::Header,
-            _permit: permit,
-        }
+        let shared = Arc::new(Shared { blob: Mutex::new(blob), turns: AtomicU64::new(0) });
+        Self { shared, offset, chunk_bytes, deadline, closing, next: Next::Header, _permit: permit }
     }
 
     /// For the watch beside the stream.
@@ -130,10 +119,7 @@ impl BlobFrames {
         match self.next {
             Next::Header => {
                 self.next = Next::Chunk;
-                Ok(Some(message(proto::stream_blob_response::Frame::Header(header(
-                    &blob,
-                    self.offset,
-                )))))
+                Ok(Some(message(proto::stream_blob_response::Frame::Header(header(&blob, self.offset)))))
             }
             Next::Chunk => {
                 let offset = blob.position();
@@ -141,9 +127,7 @@ impl BlobFrames {
                     return Ok(Some(chunk(offset, data)));
                 }
                 self.next = Next::Nothing;
-                Ok(Some(message(proto::stream_blob_response::Frame::Trailer(
-                    trailer(&blob, self.offset),
-                ))))
+                Ok(Some(message(proto::stream_blob_response::Frame::Trailer(trailer(&blob, self.offset)))))
             }
             Next::Nothing => Ok(None),
         }
@@ -189,10 +173,7 @@ fn message(frame: proto::stream_blob_response::Frame) -> Framed {
     let mut prefix = BytesMut::with_capacity(5 + message.len());
     put_message_head(&mut prefix, message.len());
     prefix.put_slice(&message);
-    Framed {
-        prefix: prefix.freeze(),
-        data: Bytes::new(),
-    }
+    Framed { prefix: prefix.freeze(), data: Bytes::new() }
 }
 
 /// The field numbers of the proto, which are part of the API.
@@ -202,16 +183,9 @@ const DATA_FIELD: u32 = 2;
 
 /// A chunk: the message's head, `chunk` with its length, `offset`, `data` with its length – and then the bytes themselves.
 fn chunk(offset: u64, data: Bytes) -> Framed {
-    let offset_length = if offset == 0 {
-        0
-    } else {
-        key_len(OFFSET_FIELD) + encoded_len_varint(offset)
-    };
-    let data_head = if data.is_empty() {
-        0
-    } else {
-        key_len(DATA_FIELD) + encoded_len_varint(data.len() as u64)
-    };
+    let offset_length = if offset == 0 { 0 } else { key_len(OFFSET_FIELD) + encoded_len_varint(offset) };
+    let data_head =
+        if data.is_empty() { 0 } else { key_len(DATA_FIELD) + encoded_len_varint(data.len() as u64) };
     let chunk_length = offset_length + data_head + data.len();
     let message_length = key_len(CHUNK_FIELD) + encoded_len_varint(chunk_length as u64) + chunk_length;
     let mut prefix = BytesMut::with_capacity(5 + message_length - data.len());
@@ -227,10 +201,7 @@ fn chunk(offset: u64, data: Bytes) -> Framed {
         encode_key(DATA_FIELD, WireType::LengthDelimited, &mut prefix);
         encode_varint(data.len() as u64, &mut prefix);
     }
-    Framed {
-        prefix: prefix.freeze(),
-        data,
-    }
+    Framed { prefix: prefix.freeze(), data }
 }
 
 #[cfg(test)]

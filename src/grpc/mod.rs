@@ -10,7 +10,12 @@ use self::{
     deadline::Deadline,
     frame::{BlobFrames, NoStream},
 };
-use crate::{client::Client, policy::Policy, server::{Beside, Closing}, telemetry};
+use crate::{
+    client::Client,
+    policy::Policy,
+    server::{Beside, Closing},
+    telemetry,
+};
 
 mod admission;
 mod body;
@@ -58,11 +63,7 @@ impl Registries {
     /// A service that reaches registries through `client`, as far as `policy` allows.
     #[must_use]
     pub fn new(client: Arc<Client>, policy: Policy, limits: StreamLimits) -> Self {
-        Self {
-            client,
-            policy: Arc::new(policy),
-            admission: Admission::new(limits),
-        }
+        Self { client, policy: Arc::new(policy), admission: Admission::new(limits) }
     }
 
     /// The service, ready to be mounted.
@@ -135,10 +136,8 @@ impl RegistryService for Registries {
             request.metadata(),
             deadline.bound(async {
                 let (target, reference, options) = Call(&self.policy).manifest(request.get_ref())?;
-                let manifest = self
-                    .client
-                    .manifest(&target, &reference, &options, deadline.instant())
-                    .await?;
+                let manifest =
+                    self.client.manifest(&target, &reference, &options, deadline.instant()).await?;
                 Ok(convert::manifest_response(manifest))
             }),
         )
@@ -158,21 +157,12 @@ impl RegistryService for Registries {
         let call = deadline.bound(async {
             let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
             let permit = self.admission.admit()?;
-            let blob = self
-                .client
-                .blob(&target, &digest, range, deadline.instant())
-                .await?;
+            let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
             Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing))
         });
-        let frames = telemetry::rpc("StreamBlob", request.metadata(), call)
-            .await?
-            .into_inner();
+        let frames = telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_inner();
         if let Some(beside) = beside {
-            beside.put(stall::watch(
-                frames.shared(),
-                self.admission.write_stall(),
-                deadline,
-            ));
+            beside.put(stall::watch(frames.shared(), self.admission.write_stall(), deadline));
         }
         Ok(body::carry(frames))
     }

@@ -69,27 +69,15 @@ struct Row {
 
 impl Row {
     fn new(code: Code, reason: &'static str) -> Self {
-        Self {
-            code,
-            reason,
-            retry: None,
-            field: None,
-            resource: None,
-        }
+        Self { code, reason, retry: None, field: None, resource: None }
     }
 
     fn retry(self, after: Option<Duration>) -> Self {
-        Self {
-            retry: Some(after.unwrap_or(DEFAULT_RETRY)),
-            ..self
-        }
+        Self { retry: Some(after.unwrap_or(DEFAULT_RETRY)), ..self }
     }
 
     fn resource(self, kind: &'static str, name: String) -> Self {
-        Self {
-            resource: Some((kind, name)),
-            ..self
-        }
+        Self { resource: Some((kind, name)), ..self }
     }
 
     fn of(error: &RexError) -> Self {
@@ -101,32 +89,22 @@ impl Row {
             RexError::RegistryNotAllowed { .. } => Self::new(Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"),
             RexError::Network { .. } => Self::new(Code::Unavailable, "REGISTRY_UNREACHABLE").retry(None),
             RexError::Timeout { .. } => Self::new(Code::Unavailable, "REGISTRY_TIMEOUT").retry(None),
-            RexError::Authentication {
-                at,
-                refusal: Refusal::Unauthenticated,
-                ..
-            } => Self::new(Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED")
-                .resource("registry", at.to_string()),
-            RexError::Authentication {
-                at,
-                refusal: Refusal::Denied,
-                ..
-            } => Self::new(Code::PermissionDenied, "REGISTRY_DENIED").resource("registry", at.to_string()),
-            RexError::NotFound {
-                missing: Missing::Repository,
-                name,
-                ..
-            } => Self::new(Code::NotFound, "REPOSITORY_UNKNOWN").resource("repository", name.clone()),
-            RexError::NotFound {
-                missing: Missing::Manifest,
-                name,
-                ..
-            } => Self::new(Code::NotFound, "MANIFEST_UNKNOWN").resource("manifest", name.clone()),
-            RexError::NotFound {
-                missing: Missing::Blob,
-                name,
-                ..
-            } => Self::new(Code::NotFound, "BLOB_UNKNOWN").resource("blob", name.clone()),
+            RexError::Authentication { at, refusal: Refusal::Unauthenticated, .. } => {
+                Self::new(Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED")
+                    .resource("registry", at.to_string())
+            }
+            RexError::Authentication { at, refusal: Refusal::Denied, .. } => {
+                Self::new(Code::PermissionDenied, "REGISTRY_DENIED").resource("registry", at.to_string())
+            }
+            RexError::NotFound { missing: Missing::Repository, name, .. } => {
+                Self::new(Code::NotFound, "REPOSITORY_UNKNOWN").resource("repository", name.clone())
+            }
+            RexError::NotFound { missing: Missing::Manifest, name, .. } => {
+                Self::new(Code::NotFound, "MANIFEST_UNKNOWN").resource("manifest", name.clone())
+            }
+            RexError::NotFound { missing: Missing::Blob, name, .. } => {
+                Self::new(Code::NotFound, "BLOB_UNKNOWN").resource("blob", name.clone())
+            }
             RexError::RateLimit { retry_after, .. } => {
                 Self::new(Code::ResourceExhausted, "REGISTRY_RATE_LIMITED").retry(*retry_after)
             }
@@ -155,10 +133,7 @@ fn metadata(at: &At) -> HashMap<String, String> {
         ("http_status", at.http_status.map(|status| status.to_string())),
         ("oci_code", at.oci_code.clone()),
     ];
-    entries
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect()
+    entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 /// The first `limit` bytes, at a character's boundary.

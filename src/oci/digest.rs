@@ -73,26 +73,19 @@ impl FromStr for Digest {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let (name, hex) = text
-            .split_once(':')
-            .ok_or(ParseError("is not a digest: algorithm:hexadecimal"))?;
+        let (name, hex) = text.split_once(':').ok_or(ParseError("is not a digest: algorithm:hexadecimal"))?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
             "sha512" => Algorithm::Sha512,
             _ => return Err(ParseError("has a digest algorithm other than sha256 and sha512")),
         };
         if hex.len() != algorithm.hex_length() {
-            return Err(ParseError(
-                "has a digest of the wrong length: sha256 has 64 digits, sha512 has 128",
-            ));
+            return Err(ParseError("has a digest of the wrong length: sha256 has 64 digits, sha512 has 128"));
         }
         if !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(ParseError("has a digest that is not lower-case hexadecimal"));
         }
-        Ok(Self {
-            algorithm,
-            text: text.to_owned(),
-        })
+        Ok(Self { algorithm, text: text.to_owned() })
     }
 }
 

@@ -16,11 +16,8 @@ pub struct Platform {
 
 impl Platform {
     fn normalised(os: &str, architecture: &str, variant: &str) -> Self {
-        let (os, architecture, variant) = (
-            os.to_ascii_lowercase(),
-            architecture.to_ascii_lowercase(),
-            variant.to_ascii_lowercase(),
-        );
+        let (os, architecture, variant) =
+            (os.to_ascii_lowercase(), architecture.to_ascii_lowercase(), variant.to_ascii_lowercase());
         let os = if os == "macos" { "darwin".to_owned() } else { os };
         let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
             ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
@@ -34,11 +31,7 @@ impl Platform {
             ("arm", "8") => ("arm", "v8"),
             (architecture, variant) => (architecture, variant),
         };
-        Self {
-            os,
-            architecture: architecture.to_owned(),
-            variant: variant.to_owned(),
-        }
+        Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
     /// The best entry of an index for this platform, or `None` when nothing in it runs here.
@@ -48,10 +41,7 @@ impl Platform {
     pub fn pick<'a>(&self, entries: &'a [Descriptor]) -> Option<&'a Descriptor> {
         self.runs().iter().find_map(|wanted| {
             entries.iter().find(|entry| {
-                entry
-                    .platform()
-                    .as_ref()
-                    .is_some_and(|platform| Self::from_spec(platform) == *wanted)
+                entry.platform().as_ref().is_some_and(|platform| Self::from_spec(platform) == *wanted)
             })
         })
     }
@@ -66,16 +56,10 @@ impl Platform {
     fn runs(&self) -> Vec<Self> {
         let like = |architecture: &str, variant: &str| Self::normalised(&self.os, architecture, variant);
         let older = |architecture: &str, newest: u8, oldest: u8| {
-            (oldest..=newest)
-                .rev()
-                .map(|v| like(architecture, &format!("v{v}")))
-                .collect::<Vec<_>>()
+            (oldest..=newest).rev().map(|v| like(architecture, &format!("v{v}"))).collect::<Vec<_>>()
         };
-        let version = self
-            .variant
-            .strip_prefix('v')
-            .and_then(|v| v.split('.').next())
-            .and_then(|v| v.parse().ok());
+        let version =
+            self.variant.strip_prefix('v').and_then(|v| v.split('.').next()).and_then(|v| v.parse().ok());
         let mut runs = vec![self.clone()];
         match (self.architecture.as_str(), version) {
             ("amd64", version) => {
@@ -101,9 +85,7 @@ impl FromStr for Platform {
         const FORM: ParseError = ParseError("is not os/architecture[/variant], for example linux/arm64/v8");
         let is_part = |part: &str| {
             (1..=32).contains(&part.len())
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
@@ -121,10 +103,6 @@ impl FromStr for Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
-        if self.variant.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "/{}", self.variant)
-        }
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
     }
 }

@@ -23,11 +23,7 @@ impl FromStr for Tag {
         }
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         let starts_well = text.bytes().next().is_some_and(is_word);
-        if !starts_well
-            || !text
-                .bytes()
-                .all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
-        {
+        if !starts_well || !text.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-')) {
             return Err(ParseError(
                 "is not a tag: letters, digits and '_', then also '.' and '-', at most 128 characters",
             ));
@@ -61,11 +57,7 @@ impl FromStr for Reference {
 
     /// A colon cannot be in a tag, so it makes the text a digest.
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        if text.contains(':') {
-            text.parse().map(Self::Digest)
-        } else {
-            text.parse().map(Self::Tag)
-        }
+        if text.contains(':') { text.parse().map(Self::Digest) } else { text.parse().map(Self::Tag) }
     }
 }
 

@@ -9,11 +9,7 @@ const MAX_LENGTH: usize = 253 + 6;
 
 /// Docker Hub's name, and the hosts that people write for it.
 const DOCKER_HUB: &str = "docker.io";
-const DOCKER_HUB_ALIASES: [&str; 3] = [
-    "index.docker.io",
-    "registry-1.docker.io",
-    "registry.hub.docker.com",
-];
+const DOCKER_HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
 /// A registry's canonical name: lower case, with Docker Hub's aliases folded into `docker.io`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,9 +47,7 @@ impl FromStr for Registry {
             return Err(ParseError("has a port that is not a number from 1 to 65535"));
         }
         if !is_ipv6_literal(host) && !is_domain(host) {
-            return Err(ParseError(
-                "is not a host name, optionally with a port, as in an image reference",
-            ));
+            return Err(ParseError("is not a host name, optionally with a port, as in an image reference"));
         }
         let name = text.to_ascii_lowercase();
         let hub = DOCKER_HUB_ALIASES.contains(&name.as_str());
@@ -89,8 +83,6 @@ fn is_domain(host: &str) -> bool {
             && component.len() <= 63
             && !component.starts_with('-')
             && !component.ends_with('-')
-            && component
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     })
 }

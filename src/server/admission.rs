@@ -42,11 +42,7 @@ pub(super) struct Ticket {
 
 impl Admission {
     pub(super) fn new(max: usize, max_per_peer: usize) -> Arc<Self> {
-        Arc::new(Self {
-            max,
-            max_per_peer,
-            open: Mutex::default(),
-        })
+        Arc::new(Self { max, max_per_peer, open: Mutex::default() })
     }
 
     /// Counts a connection from `address`, or says which cap it would pass.
@@ -62,10 +58,7 @@ impl Admission {
         }
         open.total += 1;
         open.by_peer.insert(peer, of_peer + 1);
-        Ok(Ticket {
-            admission: Arc::clone(self),
-            peer,
-        })
+        Ok(Ticket { admission: Arc::clone(self), peer })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -100,8 +93,7 @@ mod tests {
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
-        text.parse()
-            .unwrap_or_else(|_| unreachable!("an address: {text}"))
+        text.parse().unwrap_or_else(|_| unreachable!("an address: {text}"))
     }
 
     #[test]
@@ -109,10 +101,7 @@ mod tests {
         let admission = Admission::new(10, 1);
         let first = admission.admit(ip("192.0.2.1"));
         assert!(first.is_ok());
-        assert_eq!(
-            admission.admit(ip("::ffff:192.0.2.1")).err(),
-            Some(Refused::PeerFull)
-        );
+        assert_eq!(admission.admit(ip("::ffff:192.0.2.1")).err(), Some(Refused::PeerFull));
         assert!(admission.admit(ip("192.0.2.2")).is_ok());
         drop(first);
         assert!(admission.admit(ip("192.0.2.1")).is_ok());
@@ -122,10 +111,7 @@ mod tests {
     fn addresses_of_one_ipv6_network_count_as_one_peer() {
         let admission = Admission::new(10, 1);
         let _first = admission.admit(ip("2001:db8:0:1::1"));
-        assert_eq!(
-            admission.admit(ip("2001:db8:0:1:ffff::2")).err(),
-            Some(Refused::PeerFull)
-        );
+        assert_eq!(admission.admit(ip("2001:db8:0:1:ffff::2")).err(), Some(Refused::PeerFull));
         assert!(admission.admit(ip("2001:db8:0:2::1")).is_ok());
     }
 

@@ -61,10 +61,7 @@ where
     fn execute(&self, stream: F) {
         let beside = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match beside {
-            Some(beside) => drop(tokio::spawn(Watched {
-                stream: Box::pin(stream),
-                beside,
-            })),
+            Some(beside) => drop(tokio::spawn(Watched { stream: Box::pin(stream), beside })),
             None => drop(tokio::spawn(stream)),
         }
     }

@@ -35,10 +35,7 @@ impl Closing {
             Some(response) => response?,
             None => Self::status().into_http(),
         };
-        Ok(response.map(|body| Bounded {
-            body,
-            closing: Waiting::NotYet(self.0),
-        }))
+        Ok(response.map(|body| Bounded { body, closing: Waiting::NotYet(self.0) }))
     }
 }
 

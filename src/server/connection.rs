@@ -66,13 +66,7 @@ impl Connections {
         drain: CancellationToken,
         closing: CancellationToken,
     ) -> Self {
-        Self {
-            settings,
-            routes: routes.prepare(),
-            tls,
-            drain,
-            closing,
-        }
+        Self { settings, routes: routes.prepare(), tls, drain, closing }
     }
 
     /// HTTP/2 with the listener's limits; `streams` spawns what runs on the connection.
@@ -101,15 +95,7 @@ impl Connections {
             return;
         }
         let Some(tls) = &self.tls else {
-            return self
-                .greet(
-                    stream,
-                    Peer {
-                        address,
-                        identity: None,
-                    },
-                )
-                .await;
+            return self.greet(stream, Peer { address, identity: None }).await;
         };
         let handshake = timeout(self.settings.handshake_timeout, tls.acceptor().accept(stream));
         match self.drain.run_until_cancelled(handshake).await {
@@ -129,11 +115,7 @@ impl Connections {
     {
         let address = peer.address;
         let by = Instant::now() + self.settings.preface_timeout;
-        match self
-            .drain
-            .run_until_cancelled(timeout_at(by, preface::read(&mut io)))
-            .await
-        {
+        match self.drain.run_until_cancelled(timeout_at(by, preface::read(&mut io))).await {
             Some(Ok(Ok(Opening::Http2))) => self.http2(Guard::new(io, by), peer).await,
             Some(Ok(Ok(Opening::Other))) => debug!(%address, "not HTTP/2"),
             Some(Ok(Err(error))) => debug!(%address, %error, "connection ended early"),

@@ -36,11 +36,7 @@ struct Gathered<T> {
 
 /// Puts a cork into `io`.
 pub(super) fn cork<T>(io: T) -> (Cork<T>, Uncork<T>) {
-    let gathered = Arc::new(Mutex::new(Gathered {
-        io,
-        buffer: Vec::new(),
-        written: 0,
-    }));
+    let gathered = Arc::new(Mutex::new(Gathered { io, buffer: Vec::new(), written: 0 }));
     (Cork(Arc::clone(&gathered)), Uncork(gathered))
 }
 
@@ -77,8 +73,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         let before = self.buffer.len();
         if before == 0 {
             let small = slices.iter().map(|slice| slice.len()).sum::<usize>() <= SMALL_BYTES;
-            self.buffer
-                .reserve_exact(if small { SMALL_BYTES } else { GATHER_BYTES });
+            self.buffer.reserve_exact(if small { SMALL_BYTES } else { GATHER_BYTES });
         }
         for slice in slices {
             let room = GATHER_BYTES.saturating_sub(self.buffer.len());

@@ -99,10 +99,7 @@ impl Allowance {
     const REFILL_EVERY: Duration = Duration::from_millis(10);
 
     pub(super) fn new(now: Instant) -> Self {
-        Self {
-            left: Self::BURST,
-            refilled: now,
-        }
+        Self { left: Self::BURST, refilled: now }
     }
 
     /// Takes one; false when none is left.
@@ -148,20 +145,8 @@ mod tests {
 
     #[test]
     fn acknowledgements_are_free() {
-        assert!(
-            !Frame {
-                kind: PING,
-                flags: ACK
-            }
-            .is_control()
-        );
-        assert!(
-            !Frame {
-                kind: SETTINGS,
-                flags: ACK
-            }
-            .is_control()
-        );
+        assert!(!Frame { kind: PING, flags: ACK }.is_control());
+        assert!(!Frame { kind: SETTINGS, flags: ACK }.is_control());
         assert!(Frame { kind: PING, flags: 0 }.is_control());
     }
 
@@ -169,9 +154,7 @@ mod tests {
     fn an_allowance_ends_and_comes_back_with_time_and_with_work() {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
-        let spent = (0..Allowance::BURST + 5)
-            .filter(|_| allowance.spend(start))
-            .count();
+        let spent = (0..Allowance::BURST + 5).filter(|_| allowance.spend(start)).count();
         assert_eq!(spent, Allowance::BURST as usize);
 
         let later = start + Duration::from_secs(1);

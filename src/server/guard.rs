@@ -53,11 +53,7 @@ impl<T> Guard<T> {
                 within &= allowance.spend(Instant::now());
             }
         });
-        if within {
-            Ok(())
-        } else {
-            Err(io::Error::other("too many PING, SETTINGS or RST_STREAM frames"))
-        }
+        if within { Ok(()) } else { Err(io::Error::other("too many PING, SETTINGS or RST_STREAM frames")) }
     }
 
     fn note_sent(&mut self, bytes: &[u8]) {
@@ -91,10 +87,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
         }
         if let Some(greeting) = &mut this.greeting {
             ready!(greeting.as_mut().poll(cx));
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "no SETTINGS frame came",
-            )));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no SETTINGS frame came")));
         }
         Poll::Pending
     }

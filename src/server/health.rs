@@ -25,10 +25,7 @@ pub struct Readiness {
 impl Readiness {
     /// Ready, and the health service to be routed which says so.
     pub async fn new() -> (Self, HealthServer<impl Health>) {
-        let readiness = Self {
-            draining: Arc::default(),
-            reporter: HealthReporter::new(),
-        };
+        let readiness = Self { draining: Arc::default(), reporter: HealthReporter::new() };
         readiness.report(ServingStatus::Serving).await;
         let service = HealthService::from_health_reporter(readiness.reporter.clone());
         (readiness, HealthServer::new(service))

@@ -77,30 +77,16 @@ impl Server {
         if let Some(files) = self.tls {
             let (reloader, current) = tls::Reloader::start(files).await?;
             tls = Some(current);
-            background.spawn(
-                end.clone()
-                    .run_until_cancelled_owned(reloader.run(self.settings.tls_poll)),
-            );
+            background.spawn(end.clone().run_until_cancelled_owned(reloader.run(self.settings.tls_poll)));
         }
         if let Some(listener) = self.ops {
             let answering = ops::serve(listener, self.readiness.clone(), end.clone());
             background.spawn(end.clone().run_until_cancelled_owned(answering));
         }
 
-        let (drain, closing, open) = (
-            CancellationToken::new(),
-            CancellationToken::new(),
-            TaskTracker::new(),
-        );
-        let admission = Admission::new(
-            self.settings.max_connections,
-            self.settings.max_connections_per_peer,
-        );
-        let Settings {
-            drain_pause,
-            drain_grace,
-            ..
-        } = self.settings;
+        let (drain, closing, open) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_peer);
+        let Settings { drain_pause, drain_grace, .. } = self.settings;
         let connections = Connections::new(self.settings, self.routes, tls, drain.clone(), closing.clone());
         tokio::select! {
             never = take_connections(self.listener, connections, admission, &open, &end) => match never {},
@@ -116,10 +102,7 @@ impl Server {
         drain.cancel();
         open.close();
         if timeout(drain_grace, open.wait()).await.is_err() {
-            warn!(
-                connections = open.len(),
-                "draining: the grace is over, ending running calls"
-            );
+            warn!(connections = open.len(), "draining: the grace is over, ending running calls");
             closing.cancel();
             if timeout(HARD_END, open.wait()).await.is_err() {
                 warn!(connections = open.len(), "draining: closing connections");

@@ -41,10 +41,7 @@ pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::R
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let Some(rest) = expected.strip_prefix(got) else {
-            if got
-                .iter()
-                .all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
-            {
+            if got.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
                 io.write_all(NOT_HTTP1).await?;
             }
             io.shutdown().await?;

@@ -17,7 +17,5 @@ pub fn add_reflection(routes: Routes, descriptor_set: &[u8]) -> Result<Routes, E
             // So that tools can show the details of a failure, which no service's own descriptors name.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(routes
-        .add_service(builder().build_v1()?)
-        .add_service(builder().build_v1alpha()?))
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }

@@ -45,12 +45,7 @@ impl Telemetry {
         let logs = if std::io::stderr().is_terminal() {
             stderr.with_target(false).boxed()
         } else {
-            stderr
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .boxed()
+            stderr.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
         };
         let registry = tracing_subscriber::registry().with(logs.with_filter(filter));
         if !export {

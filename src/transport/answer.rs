@@ -69,18 +69,12 @@ impl Answer {
 
     /// Where this happened, its status included.
     pub(crate) fn at(&self) -> At {
-        At {
-            http_status: Some(self.status().as_u16()),
-            ..self.at.clone()
-        }
+        At { http_status: Some(self.status().as_u16()), ..self.at.clone() }
     }
 
     /// A [`Validation`](RexError::Validation) error about this answer.
     pub(crate) fn invalid(&self, problem: impl Into<String>) -> RexError {
-        RexError::Validation {
-            at: self.at(),
-            problem: problem.into(),
-        }
+        RexError::Validation { at: self.at(), problem: problem.into() }
     }
 
     /// What `Retry-After` says.
@@ -96,28 +90,14 @@ impl Answer {
         }
         let at = self.at();
         let idle = Box::pin(tokio::time::sleep(self.limits.idle));
-        Ok(Body {
-            response: self.response,
-            at,
-            limits: self.limits,
-            idle,
-            _permit: self.permit,
-        })
+        Ok(Body { response: self.response, at, limits: self.limits, idle, _permit: self.permit })
     }
 
     /// The whole body; more than `limit` bytes is an error, never a cut.
     pub(crate) async fn read(self, what: &'static str, limit: usize) -> Result<Bytes, RexError> {
         let at = self.at();
-        let too_large = || RexError::TooLarge {
-            at: at.clone(),
-            what,
-            limit,
-        };
-        if self
-            .response
-            .content_length()
-            .is_some_and(|length| length > limit as u64)
-        {
+        let too_large = || RexError::TooLarge { at: at.clone(), what, limit };
+        if self.response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
         let mut body = self.into_body()?;
@@ -139,12 +119,7 @@ impl Answer {
         let limit = self.limits.error_bytes;
         let body = self.read("error body", limit).await.unwrap_or_default();
         at.oci_code = oci_code(&body);
-        Rejection {
-            at,
-            headers,
-            retry_after,
-            says_expired: says_expired(&body),
-        }
+        Rejection { at, headers, retry_after, says_expired: says_expired(&body) }
     }
 }
 
@@ -172,11 +147,7 @@ impl Rejection {
             problem: problem.to_owned(),
         };
         match at.http_status.unwrap_or_default() {
-            401 => authentication(
-                at,
-                Refusal::Unauthenticated,
-                "the registry does not accept this sign-in",
-            ),
+            401 => authentication(at, Refusal::Unauthenticated, "the registry does not accept this sign-in"),
             // GHCR and others answer so for repositories that do not exist.
             403 => authentication(at, Refusal::Denied, "not found, or access denied"),
             404 => {
@@ -187,23 +158,15 @@ impl Rejection {
                     _ => missing,
                 };
                 let repository = at.repository.clone().unwrap_or_default();
-                let name = if missing == Missing::Repository {
-                    repository
-                } else {
-                    name.to_owned()
-                };
+                let name = if missing == Missing::Repository { repository } else { name.to_owned() };
                 RexError::NotFound { at, missing, name }
             }
-            405 | 501 => RexError::Unsupported {
-                at,
-                problem: "the registry does not offer this operation".to_owned(),
-            },
+            405 | 501 => {
+                RexError::Unsupported { at, problem: "the registry does not offer this operation".to_owned() }
+            }
             429 => RexError::RateLimit { at, retry_after },
             500..=599 => RexError::Server { at, retry_after },
-            status => RexError::Validation {
-                at,
-                problem: format!("unexpected status {status}"),
-            },
+            status => RexError::Validation { at, problem: format!("unexpected status {status}") },
         }
     }
 }
@@ -235,9 +198,7 @@ fn says_expired(body: &[u8]) -> bool {
         return false;
     };
     let messages = body.errors.into_iter().filter_map(|entry| entry.message);
-    messages
-        .map(|message| message.to_ascii_lowercase())
-        .any(|message| message.contains("token has expired"))
+    messages.map(|message| message.to_ascii_lowercase()).any(|message| message.contains("token has expired"))
 }
 
 /// A body on its way.

@@ -57,18 +57,13 @@ impl Challenge {
     /// The challenge to answer: a token is worth more than a password on every request.
     pub(super) fn preferred(headers: &HeaderMap) -> Option<Self> {
         let mut offered = Self::all_of(headers);
-        let bearer = offered
-            .iter()
-            .position(|challenge| matches!(challenge, Self::Bearer(_)));
+        let bearer = offered.iter().position(|challenge| matches!(challenge, Self::Bearer(_)));
         (!offered.is_empty()).then(|| offered.swap_remove(bearer.unwrap_or(0)))
     }
 
     fn of(challenge: &http_auth::ChallengeRef<'_>) -> Option<Self> {
         let param = |name: &str| {
-            let found = challenge
-                .params
-                .iter()
-                .find(|(key, _)| key.eq_ignore_ascii_case(name));
+            let found = challenge.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.to_unescaped())
         };
         if challenge.scheme.eq_ignore_ascii_case("basic") {
@@ -84,10 +79,7 @@ impl Challenge {
         {
             return None;
         }
-        Some(Self::Bearer(Realm {
-            url,
-            service: param("service").filter(|service| !service.is_empty()),
-        }))
+        Some(Self::Bearer(Realm { url, service: param("service").filter(|service| !service.is_empty()) }))
     }
 }
 
@@ -106,10 +98,7 @@ mod tests {
     }
 
     fn bearer(url: &str, service: Option<&str>) -> Challenge {
-        Challenge::Bearer(Realm {
-            url: Url::parse(url).unwrap(),
-            service: service.map(str::to_owned),
-        })
+        Challenge::Bearer(Realm { url: Url::parse(url).unwrap(), service: service.map(str::to_owned) })
     }
 
     #[test]
@@ -118,14 +107,8 @@ mod tests {
         let token = bearer("https://auth.docker.io/token", Some("registry.docker.io"));
         assert_eq!(of(&[hub]), std::slice::from_ref(&token));
         assert_eq!(of(&["Basic realm=\"r\"", hub]), [Challenge::Basic, token.clone()]);
-        assert_eq!(
-            of(&[&format!("{hub}, Basic realm=\"r\"")]),
-            [token, Challenge::Basic]
-        );
-        assert_eq!(
-            of(&["bEaReR rEaLm=\"https://r/t\""]),
-            [bearer("https://r/t", None)]
-        );
+        assert_eq!(of(&[&format!("{hub}, Basic realm=\"r\"")]), [token, Challenge::Basic]);
+        assert_eq!(of(&["bEaReR rEaLm=\"https://r/t\""]), [bearer("https://r/t", None)]);
     }
 
     #[test]

@@ -47,10 +47,7 @@ struct Pair {
 
 impl Clients {
     pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let fail = |problem| SetupError {
-            registry: settings.registry.to_string(),
-            problem,
-        };
+        let fail = |problem| SetupError { registry: settings.registry.to_string(), problem };
         let files = Files::read(settings).map_err(fail)?;
         let pair = |admission| {
             Ok(Pair {
@@ -113,11 +110,7 @@ impl Files {
             }
         };
         let proxy = settings.proxy.as_ref().map(forward_proxy).transpose()?;
-        Ok(Self {
-            roots,
-            identity,
-            proxy,
-        })
+        Ok(Self { roots, identity, proxy })
     }
 
     fn client(
@@ -126,11 +119,7 @@ impl Files {
         admission: Admission,
         protocol: Protocol,
     ) -> Result<Client, String> {
-        let proxy_host = settings
-            .proxy
-            .as_ref()
-            .and_then(|proxy| proxy.url.host_str())
-            .map(str::to_owned);
+        let proxy_host = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
         let mut builder = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -140,10 +129,7 @@ impl Files {
             .connect_timeout(settings.connect_timeout)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
-            .dns_resolver(Arc::new(GuardedResolver {
-                proxy_host,
-                admission,
-            }));
+            .dns_resolver(Arc::new(GuardedResolver { proxy_host, admission }));
         if !self.roots.is_empty() {
             builder = builder.tls_certs_merge(self.roots.iter().cloned());
         }

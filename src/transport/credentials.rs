@@ -37,15 +37,9 @@ pub(super) struct Credential {
 #[derive(Debug)]
 pub(super) enum Secret {
     /// A user name and a password: for Basic, and for a token service.
-    Password {
-        username: String,
-        password: SecretString,
-    },
+    Password { username: String, password: SecretString },
     /// A token for the token service's OAuth2 exchange; beside it the pair that some services want instead.
-    Identity {
-        token: SecretString,
-        pair: Option<(String, SecretString)>,
-    },
+    Identity { token: SecretString, pair: Option<(String, SecretString)> },
     /// A token for the registry itself.
     Bearer(SecretString),
 }
@@ -53,26 +47,17 @@ pub(super) enum Secret {
 impl Credential {
     pub(super) fn password(username: String, password: SecretString) -> Self {
         let id = identify("password", &[&username, password.expose_secret()]);
-        Self {
-            id,
-            secret: Arc::new(Secret::Password { username, password }),
-        }
+        Self { id, secret: Arc::new(Secret::Password { username, password }) }
     }
 
     pub(super) fn identity(token: SecretString, pair: Option<(String, SecretString)>) -> Self {
         let id = identify("identity", &[token.expose_secret()]);
-        Self {
-            id,
-            secret: Arc::new(Secret::Identity { token, pair }),
-        }
+        Self { id, secret: Arc::new(Secret::Identity { token, pair }) }
     }
 
     pub(super) fn bearer(token: SecretString) -> Self {
         let id = identify("bearer", &[token.expose_secret()]);
-        Self {
-            id,
-            secret: Arc::new(Secret::Bearer(token)),
-        }
+        Self { id, secret: Arc::new(Secret::Bearer(token)) }
     }
 
     pub(super) fn id(&self) -> CredentialId {
@@ -87,9 +72,9 @@ impl Credential {
     pub(super) fn pair(&self) -> Option<(&str, &SecretString)> {
         match &*self.secret {
             Secret::Password { username, password } => Some((username, password)),
-            Secret::Identity { pair, .. } => pair
-                .as_ref()
-                .map(|(username, password)| (username.as_str(), password)),
+            Secret::Identity { pair, .. } => {
+                pair.as_ref().map(|(username, password)| (username.as_str(), password))
+            }
             Secret::Bearer(_) => None,
         }
     }
@@ -120,28 +105,18 @@ pub(super) struct Credentials {
 
 #[derive(Debug)]
 enum Source {
-    Password {
-        username: String,
-        file: Watched<SecretString>,
-    },
-    Token {
-        file: Watched<SecretString>,
-    },
-    DockerConfig {
-        file: Watched<DockerConfig>,
-    },
+    Password { username: String, file: Watched<SecretString> },
+    Token { file: Watched<SecretString> },
+    DockerConfig { file: Watched<DockerConfig> },
 }
 
 impl Credentials {
     pub(super) fn open(registry: &Registry, sources: &[CredentialSource]) -> Result<Self, SetupError> {
         let open = |source: &CredentialSource| match source {
-            CredentialSource::Password {
-                username,
-                password_file,
-            } => Watched::open(password_file, one_secret).map(|file| Source::Password {
-                username: username.clone(),
-                file,
-            }),
+            CredentialSource::Password { username, password_file } => {
+                Watched::open(password_file, one_secret)
+                    .map(|file| Source::Password { username: username.clone(), file })
+            }
             CredentialSource::Token { token_file } => {
                 Watched::open(token_file, one_secret).map(|file| Source::Token { file })
             }
@@ -153,24 +128,17 @@ impl Credentials {
             .iter()
             .map(open)
             .collect::<Result<_, _>>()
-            .map_err(|problem| SetupError {
-                registry: registry.to_string(),
-                problem,
-            })?;
-        Ok(Self {
-            registry: registry.clone(),
-            sources,
-        })
+            .map_err(|problem| SetupError { registry: registry.to_string(), problem })?;
+        Ok(Self { registry: registry.clone(), sources })
     }
 
     /// The credential for a repository, or for the registry as a whole.
     pub(super) async fn find(&self, repository: Option<&Repository>) -> Option<Credential> {
         for source in &self.sources {
             let found = match source {
-                Source::Password { username, file } => Some(Credential::password(
-                    username.clone(),
-                    (*file.get().await).clone(),
-                )),
+                Source::Password { username, file } => {
+                    Some(Credential::password(username.clone(), (*file.get().await).clone()))
+                }
                 Source::Token { file } => Some(Credential::bearer((*file.get().await).clone())),
                 Source::DockerConfig { file } => file.get().await.find(&self.registry, repository),
             };
@@ -194,9 +162,7 @@ impl Credentials {
                 Source::DockerConfig { file } => file.refresh().await,
             }
         }
-        self.find(repository)
-            .await
-            .filter(|credential| credential.id() != refused)
+        self.find(repository).await.filter(|credential| credential.id() != refused)
     }
 }
 

@@ -22,11 +22,7 @@ impl DockerConfig {
     /// silently goes out anonymous (CVE-2021-41092).
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let file: File = serde_json::from_slice(bytes).map_err(|error| {
-            format!(
-                "not a docker config (line {}, column {})",
-                error.line(),
-                error.column()
-            )
+            format!("not a docker config (line {}, column {})", error.line(), error.column())
         })?;
         let helper = file.creds_store.is_some() || !file.cred_helpers.is_empty();
         if file.auths.is_none() && !helper {
@@ -35,9 +31,8 @@ impl DockerConfig {
         let mut entries = Vec::new();
         for (key, auth) in file.auths.unwrap_or_default() {
             // An empty entry is what docker leaves beside a credential helper.
-            let Some(credential) = auth
-                .credential()
-                .map_err(|problem| format!("auths[{key:?}]: {problem}"))?
+            let Some(credential) =
+                auth.credential().map_err(|problem| format!("auths[{key:?}]: {problem}"))?
             else {
                 continue;
             };
@@ -46,7 +41,7 @@ impl DockerConfig {
         }
         if entries.is_empty() && helper {
             return Err(
-                "names a credential helper and holds no credentials; helpers are never run here".to_owned(),
+                "names a credential helper and holds no credentials; helpers are never run here".to_owned()
             );
         }
         entries.sort_by_key(|(pattern, _)| Reverse(pattern.specificity()));
@@ -90,10 +85,7 @@ impl Auth {
         if let Some(token) = filled(self.registrytoken) {
             return Ok(Some(Credential::bearer(token)));
         }
-        let mut pair = self
-            .username
-            .zip(self.password)
-            .filter(|(username, _)| !username.is_empty());
+        let mut pair = self.username.zip(self.password).filter(|(username, _)| !username.is_empty());
         if let Some(auth) = filled(self.auth) {
             let decoded = STANDARD
                 .decode(auth.expose_secret().trim())
@@ -121,10 +113,7 @@ struct Pattern {
 
 impl Pattern {
     fn parse(key: &str) -> Option<Self> {
-        let bare = key
-            .strip_prefix("https://")
-            .or_else(|| key.strip_prefix("http://"))
-            .unwrap_or(key);
+        let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
         let (name, path) = bare.split_once('/').unwrap_or((bare, ""));
         // What docker login wrote for Docker Hub, and the API's own prefix, name the whole registry.
         let path = match path.trim_end_matches('/') {
@@ -134,26 +123,16 @@ impl Pattern {
         if name.is_empty() || name.contains(char::is_whitespace) {
             return None;
         }
-        let canonical = name
-            .parse::<Registry>()
-            .map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
+        let canonical =
+            name.parse::<Registry>().map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
         let (host, port) = split_host(&canonical);
-        Some(Self {
-            host: host.to_owned(),
-            port: port.map(str::to_owned),
-            path: path.to_owned(),
-        })
+        Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
     }
 
     /// Exact hosts before globs, a port before none, then the longer path, then the longer host.
     fn specificity(&self) -> (bool, bool, usize, usize) {
         let exact = !self.host.contains(['*', '?', '[']);
-        (
-            exact || self.host.starts_with('['),
-            self.port.is_some(),
-            self.path.len(),
-            self.host.len(),
-        )
+        (exact || self.host.starts_with('['), self.port.is_some(), self.path.len(), self.host.len())
     }
 
     fn matches(&self, host: &str, port: Option<&str>, path: &str) -> bool {
@@ -200,9 +179,7 @@ fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
             }
         }
     }
-    pattern
-        .get(p..)
-        .is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
 }
 
 fn split_host(name: &str) -> (&str, Option<&str>) {

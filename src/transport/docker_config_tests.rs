@@ -36,11 +36,7 @@ fn the_most_specific_entry_wins() {
         ("r.example.evil", "x", None),
         ("evil-r.example", "x", None),
     ] {
-        assert_eq!(
-            user_for(MANY, registry, repository).as_deref(),
-            user,
-            "{registry}/{repository}"
-        );
+        assert_eq!(user_for(MANY, registry, repository).as_deref(), user, "{registry}/{repository}");
     }
 }
 
@@ -52,16 +48,10 @@ fn an_entry_is_auth_or_a_pair_or_a_token() {
     let config =
         DockerConfig::parse(br#"{"auths": {"r.example": {"identitytoken": "t", "auth": "PHRva2VuPjo="}}}"#);
     let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
-    assert!(matches!(
-        found.secret(),
-        super::super::credentials::Secret::Identity { .. }
-    ));
+    assert!(matches!(found.secret(), super::super::credentials::Secret::Identity { .. }));
     let config = DockerConfig::parse(br#"{"auths": {"r.example": {"registrytoken": "t"}}}"#);
     let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
-    assert!(matches!(
-        found.secret(),
-        super::super::credentials::Secret::Bearer(_)
-    ));
+    assert!(matches!(found.secret(), super::super::credentials::Secret::Bearer(_)));
 }
 
 #[test]
@@ -76,10 +66,7 @@ fn a_broken_file_is_an_error_that_quotes_no_secret() {
         r#"{"auths": {"": {"username": "u", "password": "canary-secret"}}}"#,
     ] {
         let problem = DockerConfig::parse(broken.as_bytes()).unwrap_err();
-        assert!(
-            !problem.contains("canary") && !problem.contains("Y2Fu"),
-            "{problem}"
-        );
+        assert!(!problem.contains("canary") && !problem.contains("Y2Fu"), "{problem}");
     }
 }
 

@@ -60,9 +60,7 @@ impl FromStr for Origin {
         let url = Url::parse(text).map_err(|_| ParseError("is not an origin such as https://host:port"))?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         if !bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(ParseError(
-                "is more than an origin: only scheme, host and port are meant",
-            ));
+            return Err(ParseError("is more than an origin: only scheme, host and port are meant"));
         }
         Self::of(&url).ok_or(ParseError("is not an http or https origin"))
     }
@@ -172,12 +170,7 @@ impl Guard {
         token_realms: Vec<Origin>,
         trusted: Vec<Origin>,
     ) -> Self {
-        Self {
-            registry,
-            listed,
-            credential_origins: token_realms,
-            trusted_origins: trusted,
-        }
+        Self { registry, listed, credential_origins: token_realms, trusted_origins: trusted }
     }
 
     /// Whether `url` is the registry itself, which alone sees its tokens and its extra headers.
@@ -209,14 +202,10 @@ impl Guard {
             return Ok(Admission::Named);
         }
         if !origin.is_https() {
-            return Err(format!(
-                "{origin} is not https, and not an origin that the configuration names"
-            ));
+            return Err(format!("{origin} is not https, and not an origin that the configuration names"));
         }
         if class == Some(AddressClass::Private) {
-            return Err(format!(
-                "{origin} is a private address; add it to trusted_origins if it is meant"
-            ));
+            return Err(format!("{origin} is a private address; add it to trusted_origins if it is meant"));
         }
         Ok(Admission::Foreign)
     }
@@ -259,10 +248,7 @@ fn filter(
         }
     }
     match refused {
-        Some(class) if allowed.is_empty() => Err(AddressRefused {
-            host: host.to_owned(),
-            class,
-        }),
+        Some(class) if allowed.is_empty() => Err(AddressRefused { host: host.to_owned(), class }),
         _ => Ok(allowed),
     }
 }

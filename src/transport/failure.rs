@@ -13,17 +13,10 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
     // reqwest prints the URL, and a URL may be presigned.
     let error = error.without_url();
     if let Some(refused) = find::<AddressRefused>(&error) {
-        return RexError::RegistryNotAllowed {
-            at,
-            problem: refused.to_string(),
-        };
+        return RexError::RegistryNotAllowed { at, problem: refused.to_string() };
     }
     if error.is_timeout() {
-        let (wait, limit) = if error.is_connect() {
-            (Wait::Connect, connect)
-        } else {
-            (Wait::Body, idle)
-        };
+        let (wait, limit) = if error.is_connect() { (Wait::Connect, connect) } else { (Wait::Body, idle) };
         return RexError::Timeout { at, wait, limit };
     }
     let detail = innermost(&error);
@@ -34,11 +27,7 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
     } else {
         format!("the connection broke: {detail}")
     };
-    RexError::Network {
-        at,
-        problem,
-        cause: Some(Arc::new(error)),
-    }
+    RexError::Network { at, problem, cause: Some(Arc::new(error)) }
 }
 
 /// Whether another try may help: connections that failed, or broke before an answer. TLS failures do not heal.
@@ -87,9 +76,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         if let Some(found) = cause.downcast_ref::<T>() {
             return Some(found);
         }
-        let wrapped = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if let Some(found) = wrapped.and_then(|inner| find::<T>(inner)) {
             return Some(found);
         }

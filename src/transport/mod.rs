@@ -85,10 +85,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Reads every file the settings name; a file that cannot be used is an error that names it.
     pub(crate) fn new(settings: Settings) -> Result<Self, SetupError> {
-        let fail = |problem: String| SetupError {
-            registry: settings.registry.to_string(),
-            problem,
-        };
+        let fail = |problem: String| SetupError { registry: settings.registry.to_string(), problem };
         let origin = egress::Origin::of(&settings.url)
             .ok_or_else(|| fail("url: neither http nor https".to_owned()))?;
         let mut realms = settings.token_realms.clone();
@@ -177,14 +174,8 @@ impl Upstream {
         loop {
             tries += 1;
             if let Err(left) = self.pace.wait(deadline).await {
-                let at = At {
-                    http_status: Some(429),
-                    ..at.clone()
-                };
-                return Err(RexError::RateLimit {
-                    at,
-                    retry_after: Some(left),
-                });
+                let at = At { http_status: Some(429), ..at.clone() };
+                return Err(RexError::RateLimit { at, retry_after: Some(left) });
             }
             let outcome = exchange().await;
             let wait = match &outcome {
@@ -223,25 +214,19 @@ impl Upstream {
         let permit = self.permit().await?;
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let refuse = |problem| RexError::RegistryNotAllowed {
-                at: at.clone(),
-                problem,
-            };
+            let refuse = |problem| RexError::RegistryNotAllowed { at: at.clone(), problem };
             let admission = self.guard.admit(&url).map_err(refuse)?;
             let mut hop = reqwest::Request::new(request.method.clone(), url.clone());
             hop.headers_mut().clone_from(&request.headers);
             // Encoded bytes are not what a digest is of.
-            hop.headers_mut()
-                .insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            hop.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             if self.guard.is_registry(&url) {
                 hop.headers_mut().extend(self.settings.headers.clone());
                 if let Some(value) = authorization {
                     hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
                 }
             }
-            let mut answer = self
-                .exchange(self.clients.get(admission, request.protocol), hop, &at)
-                .await?;
+            let mut answer = self.exchange(self.clients.get(admission, request.protocol), hop, &at).await?;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 if !self.guard.is_registry(&url) {
                     // Nobody else may say where this registry's credentials go.
@@ -260,10 +245,7 @@ impl Upstream {
             }
             url = next;
         }
-        Err(RexError::Validation {
-            at,
-            problem: format!("more than {MAX_REDIRECTS} redirects"),
-        })
+        Err(RexError::Validation { at, problem: format!("more than {MAX_REDIRECTS} redirects") })
     }
 
     /// One exchange on the wire, up to the head of the answer.
@@ -283,15 +265,9 @@ impl Upstream {
         );
         let began = Instant::now();
         let limit = self.settings.header_timeout;
-        let sent = tokio::time::timeout(limit, client.execute(hop))
-            .instrument(span.clone())
-            .await;
+        let sent = tokio::time::timeout(limit, client.execute(hop)).instrument(span.clone()).await;
         let response = sent
-            .map_err(|_| RexError::Timeout {
-                at: at.clone(),
-                wait: Wait::Headers,
-                limit,
-            })?
+            .map_err(|_| RexError::Timeout { at: at.clone(), wait: Wait::Headers, limit })?
             .map_err(|error| failure::of(error, at.clone(), connect, idle))?;
         span.record("http.response.status_code", response.status().as_u16());
         Ok(Answer {
@@ -299,11 +275,7 @@ impl Upstream {
             at: at.clone(),
             scheme: AuthScheme::None,
             elapsed: began.elapsed(),
-            limits: answer::Limits {
-                connect,
-                idle,
-                error_bytes: self.settings.auth_body_bytes,
-            },
+            limits: answer::Limits { connect, idle, error_bytes: self.settings.auth_body_bytes },
             permit: None,
         })
     }
@@ -334,9 +306,7 @@ impl Upstream {
             protocol: Protocol::Any,
             deadline: None,
         };
-        let answer = self
-            .with_retries(&at, None, || self.follow(&request, None))
-            .await?;
+        let answer = self.with_retries(&at, None, || self.follow(&request, None)).await?;
         Ok(Challenge::preferred(answer.headers()).filter(|_| answer.status().as_u16() == 401))
     }
 }

@@ -39,10 +39,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self {
-            balance: Mutex::new(BALANCE_LIMIT),
-            paused_until: Mutex::new(None),
-        }
+        Self { balance: Mutex::new(BALANCE_LIMIT), paused_until: Mutex::new(None) }
     }
 
     /// Counts a call, which earns a part of a retry.
@@ -103,10 +100,7 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
         // More digits than a u64 holds is still "very long".
         value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        httpdate::parse_http_date(value)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default()
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -122,11 +116,7 @@ mod tests {
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds(" 0 "), Some(0));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
-        assert_eq!(
-            seconds("Sun, 06 Nov 1994 08:00:00 GMT"),
-            Some(0),
-            "a date that has passed"
-        );
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "a date that has passed");
         assert_eq!(seconds("99999999999999999999999"), Some(86_400));
         for nonsense in ["", "soon", "-1", "1.5", "1e9", &"1".repeat(41)] {
             assert_eq!(seconds(nonsense), None, "{nonsense}");
@@ -139,15 +129,10 @@ mod tests {
         let requests: u32 = (0..1000)
             .map(|_| {
                 pace.deposit();
-                1 + (1..MAX_TRIES)
-                    .map_while(|_| pace.withdraw().then_some(1))
-                    .sum::<u32>()
+                1 + (1..MAX_TRIES).map_while(|_| pace.withdraw().then_some(1)).sum::<u32>()
             })
             .sum();
-        assert!(
-            (1100..=1200).contains(&requests),
-            "{requests} requests for 1000 calls"
-        );
+        assert!((1100..=1200).contains(&requests), "{requests} requests for 1000 calls");
     }
 
     #[test]
@@ -162,11 +147,7 @@ mod tests {
         let pace = Pace::new();
         pace.pause(Duration::from_secs(10));
         let soon = Instant::now() + Duration::from_secs(5);
-        assert!(
-            pace.wait(Some(soon))
-                .await
-                .is_err_and(|left| left > Duration::from_secs(9))
-        );
+        assert!(pace.wait(Some(soon)).await.is_err_and(|left| left > Duration::from_secs(9)));
         let before = Instant::now();
         let late = Instant::now() + Duration::from_secs(20);
         assert_eq!(pace.wait(Some(late)).await, Ok(()));

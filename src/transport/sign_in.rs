@@ -46,15 +46,8 @@ impl<'a> SignIn<'a> {
     pub(super) async fn begin(upstream: &'a Upstream, scope: &'a Scope) -> Result<Self, RexError> {
         let credential = upstream.credentials.find(scope.repository()).await;
         let began = Instant::now();
-        let mut sign_in = Self {
-            upstream,
-            scope,
-            credential,
-            shown: Shown::Nothing,
-            changes: 0,
-            began,
-            rotated: false,
-        };
+        let mut sign_in =
+            Self { upstream, scope, credential, shown: Shown::Nothing, changes: 0, began, rotated: false };
         if let Some(Secret::Bearer(token)) = sign_in.credential.as_ref().map(Credential::secret) {
             sign_in.shown = Shown::Static(sign_in.bearer(token)?);
             if *scope == Scope::Ping && !upstream.learned.is_recent() {
@@ -74,10 +67,9 @@ impl<'a> SignIn<'a> {
             // Nothing to show; the registry will say what it wants.
             Some(Challenge::Basic) if sign_in.pair().is_none() => {}
             Some(_) if *scope == Scope::Ping && sign_in.is_anonymous() => {}
-            Some(challenge) => sign_in
-                .meet(&challenge, None)
-                .await
-                .inspect_err(|_| upstream.learned.doubt(&challenge))?,
+            Some(challenge) => {
+                sign_in.meet(&challenge, None).await.inspect_err(|_| upstream.learned.doubt(&challenge))?
+            }
             None => {}
         }
         Ok(sign_in)
@@ -113,11 +105,7 @@ impl<'a> SignIn<'a> {
         }
         self.changes += 1;
         let unauthorized = rejection.status() == 401;
-        let challenge = if unauthorized {
-            self.challenge_of(rejection).await?
-        } else {
-            None
-        };
+        let challenge = if unauthorized { self.challenge_of(rejection).await? } else { None };
         let before = std::mem::replace(&mut self.shown, Shown::Nothing);
         match (before, challenge) {
             (Shown::Nothing, Some(challenge)) => self.meet(&challenge, None).await?,
@@ -175,15 +163,8 @@ impl<'a> SignIn<'a> {
             }
             Challenge::Bearer(realm) => {
                 let tokens = &self.upstream.tokens;
-                let token = tokens
-                    .get(
-                        self.upstream,
-                        realm,
-                        self.scope,
-                        self.credential.as_ref(),
-                        refused,
-                    )
-                    .await;
+                let token =
+                    tokens.get(self.upstream, realm, self.scope, self.credential.as_ref(), refused).await;
                 let token = match token {
                     // A credential that the token service refuses may have been replaced in this very second.
                     Err(error @ RexError::Authentication { .. }) if !self.rotated => {
@@ -191,9 +172,7 @@ impl<'a> SignIn<'a> {
                         if !self.take_replacement().await {
                             return Err(error);
                         }
-                        tokens
-                            .get(self.upstream, realm, self.scope, self.credential.as_ref(), None)
-                            .await?
+                        tokens.get(self.upstream, realm, self.scope, self.credential.as_ref(), None).await?
                     }
                     token => token?,
                 };
@@ -221,11 +200,7 @@ impl<'a> SignIn<'a> {
         let Some(refused) = self.credential.as_ref().map(Credential::id) else {
             return false;
         };
-        let replacement = self
-            .upstream
-            .credentials
-            .replaced(self.scope.repository(), refused)
-            .await;
+        let replacement = self.upstream.credentials.replaced(self.scope.repository(), refused).await;
         let found = replacement.is_some();
         self.credential = replacement.or(self.credential.take());
         found
@@ -248,11 +223,7 @@ impl<'a> SignIn<'a> {
     fn unauthenticated(&self, problem: &str) -> RexError {
         let mut at = self.upstream.at(self.scope.repository());
         at.http_status = Some(401);
-        RexError::Authentication {
-            at,
-            refusal: Refusal::Unauthenticated,
-            problem: problem.to_owned(),
-        }
+        RexError::Authentication { at, refusal: Refusal::Unauthenticated, problem: problem.to_owned() }
     }
 }
 

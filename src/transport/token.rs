@@ -73,12 +73,7 @@ struct Lifetime;
 impl Expiry<Key, Token> for Lifetime {
     fn expire_after_create(&self, _: &Key, token: &Token, _: std::time::Instant) -> Option<Duration> {
         let margin = (token.lifetime / 4).min(MAX_MARGIN);
-        Some(
-            token
-                .lifetime
-                .saturating_sub(margin)
-                .saturating_sub(token.fetched.elapsed()),
-        )
+        Some(token.lifetime.saturating_sub(margin).saturating_sub(token.fetched.elapsed()))
     }
 
     fn expire_after_update(
@@ -94,12 +89,7 @@ impl Expiry<Key, Token> for Lifetime {
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        Self(
-            Cache::builder()
-                .max_capacity(CAPACITY)
-                .expire_after(Lifetime)
-                .build(),
-        )
+        Self(Cache::builder().max_capacity(CAPACITY).expire_after(Lifetime).build())
     }
 
     /// The token for a scope, from the cache or from one exchange that all who miss now share.
@@ -120,11 +110,7 @@ impl Tokens {
             scope: scope.clone(),
         };
         if let Some(refused) = refused
-            && self
-                .0
-                .get(&key)
-                .await
-                .is_some_and(|cached| cached.fetched == refused.fetched)
+            && self.0.get(&key).await.is_some_and(|cached| cached.fetched == refused.fetched)
         {
             self.0.invalidate(&key).await;
         }
@@ -143,14 +129,9 @@ async fn exchange(
     credential: Option<&Credential>,
 ) -> Result<Token, RexError> {
     let at = upstream.at(scope.repository());
-    let not_allowed = |problem| RexError::RegistryNotAllowed {
-        at: at.clone(),
-        problem,
-    };
-    let admission = upstream
-        .guard
-        .admit(&realm.url)
-        .map_err(|problem| not_allowed(format!("token realm: {problem}")))?;
+    let not_allowed = |problem| RexError::RegistryNotAllowed { at: at.clone(), problem };
+    let admission =
+        upstream.guard.admit(&realm.url).map_err(|problem| not_allowed(format!("token realm: {problem}")))?;
     if credential.is_some() && !upstream.guard.may_receive_credentials(&realm.url) {
         let host = realm.url.host_str().unwrap_or_default();
         return Err(not_allowed(format!(
@@ -159,39 +140,21 @@ async fn exchange(
         )));
     }
     let (post, pair) = match credential.map(Credential::secret) {
-        Some(Secret::Identity { token, pair }) => (
-            Some(token),
-            pair.as_ref().map(|(user, pass)| (user.as_str(), pass)),
-        ),
+        Some(Secret::Identity { token, pair }) => {
+            (Some(token), pair.as_ref().map(|(user, pass)| (user.as_str(), pass)))
+        }
         Some(Secret::Password { username, password }) => (None, Some((username.as_str(), password))),
         Some(Secret::Bearer(_)) | None => (None, None),
     };
     if let Some(identity) = post {
-        let answer = Exchange {
-            upstream,
-            realm,
-            scope,
-            admission,
-            at: &at,
-        }
-        .post(identity)
-        .await?;
+        let answer = Exchange { upstream, realm, scope, admission, at: &at }.post(identity).await?;
         // ACR answers 400, Artifactory 401, others 404 or 405 to a POST they do not support.
         let refused = matches!(answer.status.as_u16(), 400 | 401 | 404 | 405);
         if !(refused && pair.is_some()) {
             return answer.token(at);
         }
     }
-    Exchange {
-        upstream,
-        realm,
-        scope,
-        admission,
-        at: &at,
-    }
-    .get(pair)
-    .await?
-    .token(at)
+    Exchange { upstream, realm, scope, admission, at: &at }.get(pair).await?.token(at)
 }
 
 struct Exchange<'a> {
@@ -239,8 +202,7 @@ impl Exchange<'_> {
 
     fn form(&self, identity: &SecretString) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", "refresh_token")
-            .append_pair("client_id", CLIENT_ID);
+        form.append_pair("grant_type", "refresh_token").append_pair("client_id", CLIENT_ID);
         form.append_pair("refresh_token", identity.expose_secret());
         if let Some(service) = &self.realm.service {
             form.append_pair("service", service);
@@ -256,9 +218,7 @@ impl Exchange<'_> {
         let url = request.url().clone();
         if self.upstream.guard.is_registry(&url) {
             // A gateway before the registry wants its headers for tokens too.
-            request
-                .headers_mut()
-                .extend(self.upstream.settings.headers.clone());
+            request.headers_mut().extend(self.upstream.settings.headers.clone());
         }
         let answer = self
             .upstream
@@ -274,18 +234,8 @@ impl Exchange<'_> {
         let (status, retry_after) = (answer.status(), answer.retry_after());
         let from = url.host_str().unwrap_or_default().to_owned();
         let limit = self.upstream.settings.auth_body_bytes;
-        let body = if status.is_success() {
-            answer.read("token answer", limit).await?
-        } else {
-            Bytes::new()
-        };
-        Ok(TokenAnswer {
-            status,
-            retry_after,
-            from,
-            body,
-            fetched: Instant::now(),
-        })
+        let body = if status.is_success() { answer.read("token answer", limit).await? } else { Bytes::new() };
+        Ok(TokenAnswer { status, retry_after, from, body, fetched: Instant::now() })
     }
 }
 
@@ -345,17 +295,9 @@ impl TokenAnswer {
         let Some(secret) = filled(body.token).or(filled(body.access_token)) else {
             return Err(invalid(at, "its answer holds neither token nor access_token"));
         };
-        let seconds = body
-            .expires_in
-            .and_then(|number| number.as_f64())
-            .filter(|seconds| *seconds > 0.0);
-        let lifetime = seconds.map_or(DEFAULT_LIFETIME, |s| {
-            Duration::from_secs_f64(s.min(MAX_LIFETIME.as_secs_f64()))
-        });
-        Ok(Token {
-            secret,
-            lifetime,
-            fetched: self.fetched,
-        })
+        let seconds = body.expires_in.and_then(|number| number.as_f64()).filter(|seconds| *seconds > 0.0);
+        let lifetime =
+            seconds.map_or(DEFAULT_LIFETIME, |s| Duration::from_secs_f64(s.min(MAX_LIFETIME.as_secs_f64())));
+        Ok(Token { secret, lifetime, fetched: self.fetched })
     }
 }

@@ -48,10 +48,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
             path: path.to_owned(),
             parse,
             current: RwLock::new(Arc::new(content)),
-            look: Mutex::new(Look {
-                next: Instant::now() + LOOK_EVERY,
-                bytes,
-            }),
+            look: Mutex::new(Look { next: Instant::now() + LOOK_EVERY, bytes }),
         })
     }
 
@@ -105,9 +102,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 1 MiB"));
     }

@@ -67,23 +67,10 @@ fn status(criterion: &mut Criterion) {
     let errors = [
         (
             "not found",
-            RexError::NotFound {
-                at: at.clone(),
-                missing: Missing::Manifest,
-                name: "v1.2.3".to_owned(),
-            },
+            RexError::NotFound { at: at.clone(), missing: Missing::Manifest, name: "v1.2.3".to_owned() },
         ),
-        (
-            "rate limit",
-            RexError::RateLimit {
-                at,
-                retry_after: Some(Duration::from_secs(3)),
-            },
-        ),
-        (
-            "invalid argument",
-            RexError::invalid("repository", "must be lower case"),
-        ),
+        ("rate limit", RexError::RateLimit { at, retry_after: Some(Duration::from_secs(3)) }),
+        ("invalid argument", RexError::invalid("repository", "must be lower case")),
     ];
     let mut group = criterion.benchmark_group("status");
     for (name, error) in errors {

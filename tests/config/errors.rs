@@ -6,21 +6,13 @@ use rstest::rstest;
 use super::Setup;
 
 #[rstest]
-#[case(
-    "REXD_LISTN",
-    "",
-    "environment variable REXD_LISTN: is not known; did you mean REXD_LISTEN?"
-)]
+#[case("REXD_LISTN", "", "environment variable REXD_LISTN: is not known; did you mean REXD_LISTEN?")]
 #[case(
     "REXD_MAX_STREAMS",
     "5",
     "environment variable REXD_MAX_STREAMS: is not known; known are REXD_LISTEN, "
 )]
-#[case(
-    "REXD_PORT",
-    "50051",
-    "environment variable REXD_PORT: is not known; known are "
-)]
+#[case("REXD_PORT", "50051", "environment variable REXD_PORT: is not known; known are ")]
 #[case(
     "REXD_PORT_50051_TCP_NAME",
     "x",
@@ -44,10 +36,7 @@ use super::Setup;
 #[case("REXD_LIMITS", "{max_pages", "environment variable REXD_LIMITS: ")]
 fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] expected: &str) {
     let errors = Setup::new().env(name, value).errors();
-    assert!(
-        errors.starts_with(expected) && errors.lines().count() == 1,
-        "{errors}"
-    );
+    assert!(errors.starts_with(expected) && errors.lines().count() == 1, "{errors}");
 }
 
 #[test]
@@ -78,10 +67,7 @@ registries:
         )
         .env("REXD_LIMITS__MAX_PAGES", "-1")
         .env("REXD_UNKNOWN_THING", "1")
-        .flags(Flags {
-            ops_listen: Some("9090".to_owned()),
-            ..Flags::default()
-        });
+        .flags(Flags { ops_listen: Some("9090".to_owned()), ..Flags::default() });
     let errors = setup.errors();
     let address = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
     for expected in [
@@ -109,16 +95,9 @@ registries:
         "config.yaml: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read: ",
         "config.yaml: default_registry: quay.io is not in registries, and allow_unlisted is false",
     ] {
-        assert!(
-            errors.lines().any(|line| line.starts_with(expected)),
-            "no line {expected:?} in:\n{errors}"
-        );
+        assert!(errors.lines().any(|line| line.starts_with(expected)), "no line {expected:?} in:\n{errors}");
     }
-    assert_eq!(
-        errors.lines().count(),
-        21,
-        "one line an error, no echoes:\n{errors}"
-    );
+    assert_eq!(errors.lines().count(), 21, "one line an error, no echoes:\n{errors}");
     assert!(!errors.contains("hunter2"), "{errors}");
 }
 
@@ -128,10 +107,7 @@ registries:
     "default_registry: ghcr.io is not in"
 )]
 #[case::no_registry("registries: {}", "default_registry: docker.io is not in registries")]
-#[case::same_address(
-    "ops_listen: 127.0.0.1:50051",
-    "ops_listen: must not be the address of listen"
-)]
+#[case::same_address("ops_listen: 127.0.0.1:50051", "ops_listen: must not be the address of listen")]
 #[case::key_alone(
     "registries: {docker.io: {client_key_file: DIR/present}}",
     "client_key_file: needs client_cert_file too"
@@ -174,20 +150,14 @@ registries:
 #[case::not_yaml("listen: [", "config.yaml: ")]
 #[case::duplicate_key("allow_unlisted: true\nallow_unlisted: false", "duplicate")]
 #[case::yaml_1_1_boolean("allow_unlisted: yes", "allow_unlisted: must be true or false, not a string")]
-#[case::two_documents(
-    "allow_unlisted: true\n---\nallow_unlisted: true",
-    "only single YAML document"
-)]
+#[case::two_documents("allow_unlisted: true\n---\nallow_unlisted: true", "only single YAML document")]
 #[case::not_a_mapping("- listen", "config.yaml: must be a mapping of configuration keys")]
 #[case::null_section("limits:", "limits: must be a mapping, not null")]
 fn a_wrong_file_is_refused_with_one_error(#[case] yaml: &str, #[case] expected: &str) {
     let setup = Setup::new();
     setup.write("present", "");
     let errors = setup.at_directory(yaml).errors();
-    assert!(
-        errors.starts_with("config.yaml: ") && errors.contains(expected),
-        "{errors}"
-    );
+    assert!(errors.starts_with("config.yaml: ") && errors.contains(expected), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 
@@ -198,17 +168,7 @@ fn a_missing_file_is_an_error_and_the_other_sources_are_still_checked() {
         .env("REXD_DEFAULT_REGISTRY", "registry.the-file-lists.example");
     setup.sources.file = Some(setup.directory.path().join("absent.yaml"));
     let errors = setup.errors();
-    assert!(
-        errors.contains("absent.yaml: cannot be read: No such file"),
-        "{errors}"
-    );
-    assert!(
-        errors.contains("limits.max_streams: must be at least 1, not 0"),
-        "{errors}"
-    );
-    assert_eq!(
-        errors.lines().count(),
-        2,
-        "what the file would have said is not missed: {errors}"
-    );
+    assert!(errors.contains("absent.yaml: cannot be read: No such file"), "{errors}");
+    assert!(errors.contains("limits.max_streams: must be at least 1, not 0"), "{errors}");
+    assert_eq!(errors.lines().count(), 2, "what the file would have said is not missed: {errors}");
 }

@@ -8,18 +8,10 @@ use super::Setup;
 #[test]
 fn an_odd_value_at_any_key_is_taken_or_refused_under_that_key() {
     fn keys(schema: &Value, at: &str, found: &mut Vec<String>) {
-        for (key, member) in schema
-            .get("properties")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (key, member) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             found.push(format!("{at}/{key}"));
             keys(member, &format!("{at}/{key}"), found);
-            if let Some(entry) = member
-                .get("additionalProperties")
-                .filter(|entry| entry.is_object())
-            {
+            if let Some(entry) = member.get("additionalProperties").filter(|entry| entry.is_object()) {
                 found.push(format!("{at}/{key}/a.example"));
                 keys(entry, &format!("{at}/{key}/a.example"), found);
             }
@@ -45,10 +37,8 @@ fn an_odd_value_at_any_key_is_taken_or_refused_under_that_key() {
             "{\"\": 1}",
         ] {
             let segments: Vec<&str> = key.split('/').skip(1).collect();
-            let yaml = segments
-                .iter()
-                .rev()
-                .fold(odd.to_owned(), |value, key| format!("{{\"{key}\": {value}}}"));
+            let yaml =
+                segments.iter().rev().fold(odd.to_owned(), |value, key| format!("{{\"{key}\": {value}}}"));
             let Err(errors) = Setup::new().file(&yaml).load() else {
                 continue;
             };
@@ -70,13 +60,8 @@ fn a_file_larger_than_a_config_map_is_refused() {
 
 #[test]
 fn a_variable_that_nests_without_end_is_refused() {
-    let errors = Setup::new()
-        .env(&format!("REXD_LIMITS{}", "__A".repeat(40_000)), "1")
-        .errors();
-    assert!(
-        errors.ends_with("names a key more than 8 levels deep; there is none"),
-        "{errors}"
-    );
+    let errors = Setup::new().env(&format!("REXD_LIMITS{}", "__A".repeat(40_000)), "1").errors();
+    assert!(errors.ends_with("names a key more than 8 levels deep; there is none"), "{errors}");
 }
 
 #[test]

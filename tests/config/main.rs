@@ -1,10 +1,5 @@
 //! What operators rely on of the configuration: precedence, defaults, and errors that name key and origin, all at once.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod errors;
 mod hostile;
@@ -25,10 +20,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new() -> Self {
-        Self {
-            directory: TempDir::new().unwrap(),
-            sources: Sources::default(),
-        }
+        Self { directory: TempDir::new().unwrap(), sources: Sources::default() }
     }
 
     pub(crate) fn file(mut self, yaml: &str) -> Self {

@@ -39,10 +39,7 @@ registries: {a.example:5000: {http: '1.1', trusted_origins: ['http://m:1'], cred
         format!("    http: \"1.1\"  # {}", file.display()),
         format!("    trusted_origins: [\"http://m:1\"]  # {}", file.display()),
     ] {
-        assert!(
-            rendered.lines().any(|rendered| rendered == line),
-            "no line {line:?} in:\n{rendered}"
-        );
+        assert!(rendered.lines().any(|rendered| rendered == line), "no line {line:?} in:\n{rendered}");
     }
     assert_eq!(Setup::new().file(&rendered).config(), loaded.config);
 }
@@ -60,26 +57,15 @@ registries: {a.example:5000: {http: '1.1', trusted_origins: ['http://m:1'], cred
 #[case("{\"registries\": {\"docker.io\": {\"credentials\": null}}}")]
 fn the_published_schema_alone_rejects_what_loading_rejects(#[case] json: &str) {
     // As another validator would take it: formats are annotations.
-    let validator = jsonschema::options()
-        .should_validate_formats(false)
-        .build(&schema())
-        .unwrap();
-    assert!(
-        !validator.is_valid(&serde_json::from_str(json).unwrap()),
-        "the schema accepts {json}"
-    );
+    let validator = jsonschema::options().should_validate_formats(false).build(&schema()).unwrap();
+    assert!(!validator.is_valid(&serde_json::from_str(json).unwrap()), "the schema accepts {json}");
     assert!(Setup::new().file(json).load().is_err(), "loading accepts {json}");
 }
 
 #[test]
 fn the_schema_describes_every_key_and_accepts_the_defaults() {
     fn undescribed(schema: &serde_json::Value, at: &str, found: &mut Vec<String>) {
-        for (key, member) in schema
-            .get("properties")
-            .and_then(|p| p.as_object())
-            .into_iter()
-            .flatten()
-        {
+        for (key, member) in schema.get("properties").and_then(|p| p.as_object()).into_iter().flatten() {
             let at = format!("{at}.{key}");
             if member.get("description").is_none() {
                 found.push(at.clone());
@@ -94,10 +80,7 @@ fn the_schema_describes_every_key_and_accepts_the_defaults() {
     let mut found = Vec::new();
     undescribed(&schema, "", &mut found);
     assert_eq!(found, Vec::<String>::new());
-    assert!(
-        !schema.to_string().contains("$ref"),
-        "a schema to embed has no references"
-    );
+    assert!(!schema.to_string().contains("$ref"), "a schema to embed has no references");
     let defaults = serde_json::to_value(Config::default()).unwrap();
     assert!(jsonschema::is_valid(&schema, &defaults));
 }

@@ -41,10 +41,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
         .file("listen: 127.0.0.1:1\nops_listen: 127.0.0.1:2\nlimits: {max_pages: 3, max_streams: 4}")
         .env("REXD_LISTEN", "127.0.0.1:11")
         .env("REXD_LIMITS__MAX_STREAMS", "14")
-        .flags(Flags {
-            listen: Some("127.0.0.1:21".to_owned()),
-            ..Flags::default()
-        });
+        .flags(Flags { listen: Some("127.0.0.1:21".to_owned()), ..Flags::default() });
     let Loaded { config, origins, .. } = setup.load().unwrap();
     assert_eq!(config.listen.port(), 21);
     assert_eq!(config.ops_listen.unwrap().port(), 2);
@@ -52,10 +49,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.limits.drain_pause, Duration::from_secs(2));
 
     assert_eq!(origins.of("/listen"), &Origin::Flag("--listen"));
-    assert_eq!(
-        origins.of("/ops_listen"),
-        &Origin::File(setup.directory.path().join("config.yaml"))
-    );
+    assert_eq!(origins.of("/ops_listen"), &Origin::File(setup.directory.path().join("config.yaml")));
     assert_eq!(
         origins.of("/limits/max_streams"),
         &Origin::Environment("REXD_LIMITS__MAX_STREAMS".to_owned())
@@ -97,10 +91,7 @@ registries:
         )
         .config();
     let registry = config.registries.get("registry.internal:5000").unwrap();
-    assert_eq!(
-        registry.url.as_ref().unwrap().as_url().as_str(),
-        "http://registry.internal:8080/proxy"
-    );
+    assert_eq!(registry.url.as_ref().unwrap().as_url().as_str(), "http://registry.internal:8080/proxy");
     assert_eq!(registry.http, HttpVersion::Http11);
     assert_eq!(registry.header_timeout, Duration::from_secs(90));
     assert_eq!(registry.headers.get("X-Team").unwrap().expose(), "platform");
@@ -109,9 +100,7 @@ registries:
     assert!(
         matches!(&registry.credentials, Some(Credentials::Password { username, .. }) if username == "robot")
     );
-    let trusted = url::Url::parse("https://minio.internal:9000/bucket")
-        .unwrap()
-        .origin();
+    let trusted = url::Url::parse("https://minio.internal:9000/bucket").unwrap().origin();
     assert_eq!(registry.trusted_origins.first().unwrap().as_origin(), &trusted);
     assert!(config.tls.unwrap().client_ca_file.is_some());
 }
@@ -131,26 +120,15 @@ registries:
         )
         .config();
     let credentials = |name: &str| config.registries.get(name).unwrap().credentials.clone();
-    assert_eq!(
-        credentials("one.example"),
-        Some(Credentials::DockerConfig(vec![a.clone()]))
-    );
-    assert_eq!(
-        credentials("two.example"),
-        Some(Credentials::DockerConfig(vec![a, b]))
-    );
+    assert_eq!(credentials("one.example"), Some(Credentials::DockerConfig(vec![a.clone()])));
+    assert_eq!(credentials("two.example"), Some(Credentials::DockerConfig(vec![a, b])));
 }
 
 #[test]
 fn a_registry_without_keys_is_an_anonymous_one() {
-    let config = Setup::new()
-        .file("registries: {docker.io: , ghcr.io: {}}")
-        .config();
+    let config = Setup::new().file("registries: {docker.io: , ghcr.io: {}}").config();
     assert_eq!(config.registries.len(), 2);
-    assert_eq!(
-        config.registries.get("docker.io"),
-        config.registries.get("ghcr.io")
-    );
+    assert_eq!(config.registries.get("docker.io"), config.registries.get("ghcr.io"));
 }
 
 #[test]
@@ -160,10 +138,7 @@ fn a_value_that_is_replaced_leaves_no_origin_behind() {
         .env("REXD_REGISTRIES__DOCKER.IO", "null")
         .load()
         .unwrap();
-    assert_eq!(
-        config.registries.get("docker.io").unwrap().http,
-        HttpVersion::Auto
-    );
+    assert_eq!(config.registries.get("docker.io").unwrap().http, HttpVersion::Auto);
     assert_eq!(origins.of("/registries/docker.io/http"), &Origin::Default);
 }
 
@@ -171,10 +146,7 @@ fn a_value_that_is_replaced_leaves_no_origin_behind() {
 fn null_turns_the_ops_listener_off_in_every_source() {
     assert_eq!(Setup::new().file("ops_listen: null").config().ops_listen, None);
     assert_eq!(Setup::new().env("REXD_OPS_LISTEN", "").config().ops_listen, None);
-    let flags = Flags {
-        ops_listen: Some("null".to_owned()),
-        ..Flags::default()
-    };
+    let flags = Flags { ops_listen: Some("null".to_owned()), ..Flags::default() };
     assert_eq!(Setup::new().flags(flags).config().ops_listen, None);
 }
 
@@ -193,14 +165,8 @@ fn environment_takes_text_as_it_stands_and_the_rest_as_yaml() {
     assert!(config.allow_unlisted);
     assert_eq!(config.limits.max_pages, 8);
     assert_eq!(config.limits.drain_grace, Duration::from_secs(45));
-    assert_eq!(
-        config.registries.get("docker.io").unwrap().http,
-        HttpVersion::Http11
-    );
-    assert_eq!(
-        config.registries.get("ghcr.io").unwrap().max_concurrent_requests,
-        3
-    );
+    assert_eq!(config.registries.get("docker.io").unwrap().http, HttpVersion::Http11);
+    assert_eq!(config.registries.get("ghcr.io").unwrap().max_concurrent_requests, 3);
 }
 
 #[rstest]

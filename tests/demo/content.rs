@@ -15,15 +15,8 @@ async fn every_document_and_blob_hashes_to_the_digest_that_names_it() {
     let registry = demo_registry().await;
     let address = registry.address();
     let fetch = async |repository: &str, kind: &str, descriptor: &Descriptor| {
-        let response = get(
-            address,
-            &format!("/v2/{repository}/{kind}/{}", descriptor.digest()),
-        )
-        .await;
-        assert_eq!(
-            header(&response, "docker-content-digest"),
-            descriptor.digest().as_ref()
-        );
+        let response = get(address, &format!("/v2/{repository}/{kind}/{}", descriptor.digest())).await;
+        assert_eq!(header(&response, "docker-content-digest"), descriptor.digest().as_ref());
         let content = response.bytes().await.unwrap();
         assert_eq!(content.len() as u64, descriptor.size());
         assert_eq!(sha256(&content), descriptor.digest().as_ref());
@@ -39,11 +32,8 @@ async fn every_document_and_blob_hashes_to_the_digest_that_names_it() {
         assert_eq!(sha256(&content), digest);
         let index = ImageIndex::from_reader(&content[..]).unwrap();
         assert_eq!(index.media_type().as_ref().unwrap().as_ref(), media_type);
-        let platforms: Vec<_> = index
-            .manifests()
-            .iter()
-            .map(|image| image.platform().as_ref().unwrap())
-            .collect();
+        let platforms: Vec<_> =
+            index.manifests().iter().map(|image| image.platform().as_ref().unwrap()).collect();
         assert_eq!(platforms[0].architecture().to_string(), "amd64");
         assert_eq!(platforms[1].architecture().to_string(), "arm64");
         assert_eq!(platforms[1].variant().as_deref(), Some("v8"));
@@ -60,15 +50,8 @@ async fn every_document_and_blob_hashes_to_the_digest_that_names_it() {
             for layer in manifest.layers() {
                 let mut archive = Vec::new();
                 let blob = fetch(repository, "blobs", layer).await;
-                flate2::read::GzDecoder::new(&blob[..])
-                    .read_to_end(&mut archive)
-                    .unwrap();
-                assert!(
-                    tar::Archive::new(&archive[..])
-                        .entries()
-                        .unwrap()
-                        .all(|entry| entry.is_ok())
-                );
+                flate2::read::GzDecoder::new(&blob[..]).read_to_end(&mut archive).unwrap();
+                assert!(tar::Archive::new(&archive[..]).entries().unwrap().all(|entry| entry.is_ok()));
                 diff_ids.push(sha256(&archive));
             }
             assert_eq!(config.rootfs().diff_ids(), &diff_ids);
@@ -82,10 +65,7 @@ async fn docker_images_carry_dockers_media_types() {
     let registry = demo_registry().await;
     for (tag, media_type) in [
         ("v1", "application/vnd.docker.distribution.manifest.v2+json"),
-        (
-            "list",
-            "application/vnd.docker.distribution.manifest.list.v2+json",
-        ),
+        ("list", "application/vnd.docker.distribution.manifest.list.v2+json"),
     ] {
         let response = get(registry.address(), &format!("/v2/{DOCKER}/manifests/{tag}")).await;
         assert_eq!(header(&response, "content-type"), media_type);
@@ -98,17 +78,8 @@ async fn the_artifact_is_about_the_index_of_the_app() {
     let registry = demo_registry().await;
     let response = get(registry.address(), &format!("/v2/{SBOM}/manifests/v1")).await;
     let artifact = ImageManifest::from_reader(&response.bytes().await.unwrap()[..]).unwrap();
-    let app = sample()
-        .repository(APP)
-        .unwrap()
-        .manifest("v1")
-        .unwrap()
-        .descriptor()
-        .clone();
-    assert_eq!(
-        artifact.artifact_type().as_ref().unwrap().as_ref(),
-        "application/spdx+json"
-    );
+    let app = sample().repository(APP).unwrap().manifest("v1").unwrap().descriptor().clone();
+    assert_eq!(artifact.artifact_type().as_ref().unwrap().as_ref(), "application/spdx+json");
     assert_eq!(artifact.subject().as_ref(), Some(&app));
 }
 
@@ -118,10 +89,7 @@ fn two_samples_have_the_same_digests() {
     for name in first.repositories() {
         let [first, second] = [&first, &second].map(|sample| sample.repository(name).unwrap());
         for tag in first.tags() {
-            assert_eq!(
-                first.manifest(tag).unwrap().descriptor(),
-                second.manifest(tag).unwrap().descriptor()
-            );
+            assert_eq!(first.manifest(tag).unwrap().descriptor(), second.manifest(tag).unwrap().descriptor());
         }
     }
 }

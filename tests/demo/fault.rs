@@ -61,11 +61,7 @@ async fn a_cut_lets_exactly_so_many_bytes_through() {
     for length in [0, 1, 100_000, blob.len() - 1] {
         let (_registry, proxy) = broken(When::always("/blobs/"), Fault::CutAfter(length as u64)).await;
         let (read, complete) = read(proxy.address(), &target).await;
-        assert!(
-            !complete && read == blob[..length],
-            "cut after {length}, got {}",
-            read.len()
-        );
+        assert!(!complete && read == blob[..length], "cut after {length}, got {}", read.len());
         assert_eq!(proxy.ledger().faults(), 1);
     }
 }
@@ -87,16 +83,8 @@ async fn one_bit_is_flipped_and_only_the_nth_time() {
     for _ in 0..3 {
         let (read, complete) = read(proxy.address(), &target).await;
         assert!(complete && read.len() == blob.len());
-        let differences = read
-            .iter()
-            .zip(&blob)
-            .enumerate()
-            .filter(|(_, (read, sent))| read != sent);
-        flips.push(
-            differences
-                .map(|(at, (read, sent))| (at as u64, read ^ sent))
-                .collect::<Vec<_>>(),
-        );
+        let differences = read.iter().zip(&blob).enumerate().filter(|(_, (read, sent))| read != sent);
+        flips.push(differences.map(|(at, (read, sent))| (at as u64, read ^ sent)).collect::<Vec<_>>());
     }
     assert_eq!(flips, [vec![], vec![(offset, 0b1000)], vec![]]);
 }
@@ -169,19 +157,13 @@ async fn an_answer_can_be_replaced_by_any_bytes() {
 #[tokio::test]
 async fn a_client_that_goes_away_is_noticed_while_the_body_stalls() {
     let (target, _) = large_blob();
-    let stall = Fault::StallAfter {
-        bytes: 1000,
-        pause: Duration::from_secs(3600),
-    };
+    let stall = Fault::StallAfter { bytes: 1000, pause: Duration::from_secs(3600) };
     let (_registry, proxy) = broken(When::always("/blobs/"), stall).await;
     let response = get(proxy.address(), &target).await;
     assert_eq!(proxy.ledger().open(), 1);
     let left = Instant::now();
     drop(response);
-    let connections = proxy
-        .ledger()
-        .wait_for(PATIENCE, |all| all[0].closed.is_some())
-        .await;
+    let connections = proxy.ledger().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
     let (closed, by) = connections[0].closed.unwrap();
     assert_eq!(by, ClosedBy::Client);
     assert!(closed >= left && connections[0].body_sent <= 1000);
@@ -195,14 +177,8 @@ async fn a_client_that_does_not_read_holds_the_body_up() {
     let response = get(proxy.address(), &target).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let sent = proxy.ledger().connections()[0].body_sent;
-    assert!(
-        sent < blob.len() as u64 / 2,
-        "{sent} bytes went to a client that read none"
-    );
+    assert!(sent < blob.len() as u64 / 2, "{sent} bytes went to a client that read none");
     drop(response);
-    let connections = proxy
-        .ledger()
-        .wait_for(PATIENCE, |all| all[0].closed.is_some())
-        .await;
+    let connections = proxy.ledger().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
     assert_eq!(connections[0].closed.unwrap().1, ClosedBy::Client);
 }

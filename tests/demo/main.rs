@@ -1,10 +1,6 @@
 //! Facts about what the tests stand on, over real HTTP: the sample registry, and the proxy and the registry that bring
 //! faults.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod content;
 mod fault;
@@ -39,10 +35,7 @@ async fn get(address: SocketAddr, target: &str) -> Response {
 }
 
 fn header<'a>(response: &'a Response, name: &str) -> &'a str {
-    response
-        .headers()
-        .get(name)
-        .map_or("", |value| value.to_str().unwrap())
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
 async fn json(response: Response) -> Value {
@@ -50,21 +43,13 @@ async fn json(response: Response) -> Value {
 }
 
 fn sha256(content: &[u8]) -> String {
-    let hex: String = Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
 /// The target and the bytes of the large layer of [`APP`].
 fn large_blob() -> (String, Bytes) {
     let sample = support::sample();
-    let (digest, blob) = sample
-        .repository(APP)
-        .unwrap()
-        .blobs()
-        .max_by_key(|(_, blob)| blob.len())
-        .unwrap();
+    let (digest, blob) = sample.repository(APP).unwrap().blobs().max_by_key(|(_, blob)| blob.len()).unwrap();
     (format!("/v2/{APP}/blobs/{digest}"), blob.clone())
 }

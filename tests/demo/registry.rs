@@ -23,16 +23,8 @@ async fn pages(address: SocketAddr, first: &str, key: &str) -> Vec<Vec<String>> 
         assert_eq!(response.status(), StatusCode::OK, "{target}");
         let link = header(&response, "link").to_owned();
         let names = json(response).await[key].as_array().unwrap().clone();
-        pages.push(
-            names
-                .iter()
-                .map(|name| name.as_str().unwrap().to_owned())
-                .collect(),
-        );
-        match link
-            .strip_prefix('<')
-            .and_then(|link| link.strip_suffix(">; rel=\"next\""))
-        {
+        pages.push(names.iter().map(|name| name.as_str().unwrap().to_owned()).collect());
+        match link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\"")) {
             Some(next) => target = next.to_owned(),
             None => return pages,
         }
@@ -44,10 +36,7 @@ async fn the_base_endpoint_names_the_api_version() {
     let registry = demo_registry().await;
     let response = get(registry.address(), "/v2/").await;
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(
-        header(&response, "docker-distribution-api-version"),
-        "registry/2.0"
-    );
+    assert_eq!(header(&response, "docker-distribution-api-version"), "registry/2.0");
 }
 
 #[tokio::test]
@@ -80,10 +69,7 @@ async fn a_range_of_a_blob_is_that_range() {
     ] {
         let response = request(Method::GET, registry.address(), &target, &[("range", &range)]).await;
         assert_eq!(response.status(), StatusCode::PARTIAL_CONTENT);
-        assert_eq!(
-            header(&response, "content-range"),
-            format!("bytes {first}-{last}/{size}")
-        );
+        assert_eq!(header(&response, "content-range"), format!("bytes {first}-{last}/{size}"));
         assert_eq!(response.bytes().await.unwrap(), blob[first..=last]);
     }
 }
@@ -95,23 +81,14 @@ async fn a_range_past_the_end_is_refused_with_the_size() {
     let range = format!("bytes={}-", blob.len());
     let response = request(Method::GET, registry.address(), &target, &[("range", &range)]).await;
     assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
-    assert_eq!(
-        header(&response, "content-range"),
-        format!("bytes */{}", blob.len())
-    );
+    assert_eq!(header(&response, "content-range"), format!("bytes */{}", blob.len()));
 }
 
 #[tokio::test]
 async fn head_has_the_headers_of_get_and_no_body() {
     let registry = demo_registry().await;
     let (target, blob) = large_blob();
-    let response = request(
-        Method::HEAD,
-        registry.address(),
-        &target,
-        &[("range", "bytes=0-0")],
-    )
-    .await;
+    let response = request(Method::HEAD, registry.address(), &target, &[("range", "bytes=0-0")]).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header(&response, "content-length"), blob.len().to_string());
     assert_eq!(header(&response, "accept-ranges"), "bytes");
@@ -124,48 +101,13 @@ async fn a_refusal_says_its_code() {
     let nothing = format!("sha256:{}", "0".repeat(64));
     for (method, target, status, code) in [
         (Method::GET, "/v2/none/tags/list".to_owned(), 404, "NAME_UNKNOWN"),
-        (
-            Method::GET,
-            "/v2/none/manifests/v1".to_owned(),
-            404,
-            "NAME_UNKNOWN",
-        ),
-        (
-            Method::GET,
-            format!("/v2/{APP}/manifests/none"),
-            404,
-            "MANIFEST_UNKNOWN",
-        ),
-        (
-            Method::GET,
-            format!("/v2/{APP}/manifests/{nothing}"),
-            404,
-            "MANIFEST_UNKNOWN",
-        ),
-        (
-            Method::GET,
-            format!("/v2/{APP}/blobs/{nothing}"),
-            404,
-            "BLOB_UNKNOWN",
-        ),
-        (
-            Method::GET,
-            format!("/v2/{APP}/blobs/none"),
-            400,
-            "DIGEST_INVALID",
-        ),
-        (
-            Method::GET,
-            format!("/v2/{APP}/tags/list?n=many"),
-            400,
-            "UNSUPPORTED",
-        ),
-        (
-            Method::POST,
-            format!("/v2/{APP}/blobs/uploads/"),
-            405,
-            "UNSUPPORTED",
-        ),
+        (Method::GET, "/v2/none/manifests/v1".to_owned(), 404, "NAME_UNKNOWN"),
+        (Method::GET, format!("/v2/{APP}/manifests/none"), 404, "MANIFEST_UNKNOWN"),
+        (Method::GET, format!("/v2/{APP}/manifests/{nothing}"), 404, "MANIFEST_UNKNOWN"),
+        (Method::GET, format!("/v2/{APP}/blobs/{nothing}"), 404, "BLOB_UNKNOWN"),
+        (Method::GET, format!("/v2/{APP}/blobs/none"), 400, "DIGEST_INVALID"),
+        (Method::GET, format!("/v2/{APP}/tags/list?n=many"), 400, "UNSUPPORTED"),
+        (Method::POST, format!("/v2/{APP}/blobs/uploads/"), 405, "UNSUPPORTED"),
         (Method::GET, "/v1/".to_owned(), 404, "UNSUPPORTED"),
     ] {
         let response = request(method, registry.address(), &target, &[]).await;

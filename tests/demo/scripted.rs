@@ -11,11 +11,7 @@ use crate::{
 async fn replies_come_in_order_and_one_more_request_is_unexpected() {
     let registry = ScriptedRegistry::start().await;
     let challenge = Reply::status(401).header("WWW-Authenticate", "Basic realm=\"test\"");
-    registry.on(
-        "GET",
-        "/v2/?n=1",
-        [challenge, Reply::json(&serde_json::json!({}))],
-    );
+    registry.on("GET", "/v2/?n=1", [challenge, Reply::json(&serde_json::json!({}))]);
     let first = request(Method::GET, registry.address(), "/v2/?n=1", &[("x-mark", "7")]).await;
     assert_eq!(first.status().as_u16(), 401);
     assert_eq!(header(&first, "www-authenticate"), "Basic realm=\"test\"");
@@ -37,13 +33,7 @@ async fn another_method_or_query_is_unexpected() {
         assert_eq!(get(registry.address(), "/v2/").await.status().as_u16(), 200);
     }
     assert_eq!(get(registry.address(), "/v2/?n=1").await.status().as_u16(), 599);
-    assert_eq!(
-        request(Method::HEAD, registry.address(), "/v2/", &[])
-            .await
-            .status()
-            .as_u16(),
-        599
-    );
+    assert_eq!(request(Method::HEAD, registry.address(), "/v2/", &[]).await.status().as_u16(), 599);
     assert_eq!(registry.unexpected().len(), 2);
 }
 
@@ -53,12 +43,7 @@ async fn a_closure_answers_what_the_script_does_not() {
     registry
         .otherwise(|asked| (asked.target == "/echo").then(|| Reply::status(200).body(asked.body.clone())));
     let url = format!("http://{}", registry.address());
-    let echo = crate::client()
-        .post(format!("{url}/echo"))
-        .body("grant_type=password")
-        .send()
-        .await
-        .unwrap();
+    let echo = crate::client().post(format!("{url}/echo")).body("grant_type=password").send().await.unwrap();
     assert_eq!(echo.bytes().await.unwrap(), "grant_type=password");
     assert_eq!(get(registry.address(), "/other").await.status().as_u16(), 599);
 }
@@ -66,15 +51,8 @@ async fn a_closure_answers_what_the_script_does_not() {
 #[tokio::test]
 async fn raw_bytes_need_not_be_http() {
     let registry = ScriptedRegistry::start().await;
-    registry.on(
-        "GET",
-        "/v2/",
-        [Reply::Raw(b"220 smtp.example.com ready\r\n".to_vec())],
-    );
-    let answer = crate::client()
-        .get(format!("http://{}/v2/", registry.address()))
-        .send()
-        .await;
+    registry.on("GET", "/v2/", [Reply::Raw(b"220 smtp.example.com ready\r\n".to_vec())]);
+    let answer = crate::client().get(format!("http://{}/v2/", registry.address())).send().await;
     assert!(answer.is_err());
     assert!(registry.unexpected().is_empty());
 }

@@ -90,10 +90,7 @@ async fn a_name_that_resolves_to_this_machine_is_refused_when_it_is_resolved() {
     let calls = Calls::to(settings(NAME, registry.address())).await;
     let refused = calls.manifest("team/app", "v1").await;
     let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
-    assert!(
-        refused.message().contains("resolves to a private address"),
-        "{refused:?}"
-    );
+    assert!(refused.message().contains("resolves to a private address"), "{refused:?}");
     bystander.assert_left_alone();
 }
 
@@ -102,10 +99,7 @@ async fn a_caller_cannot_name_a_registry_on_this_machine_when_any_registry_may_b
     let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
     let registry = ScriptedRegistry::start().await;
     let listed = signed_in(registry.address(), files.password("alice", &canary.secret), None);
-    let options = Options {
-        allow_unlisted: true,
-        ..Options::default()
-    };
+    let options = Options { allow_unlisted: true, ..Options::default() };
     let calls = Calls::with(vec![listed], options).await;
     let port = bystander.port();
     for host in [
@@ -119,10 +113,7 @@ async fn a_caller_cannot_name_a_registry_on_this_machine_when_any_registry_may_b
     ] {
         let request = PingRequest { registry: host };
         let refused = calls.client.clone().ping(request).await.unwrap_err();
-        assert!(
-            matches!(refused.code(), Code::PermissionDenied | Code::InvalidArgument),
-            "{refused:?}"
-        );
+        assert!(matches!(refused.code(), Code::PermissionDenied | Code::InvalidArgument), "{refused:?}");
         canary.assert_untold([&refused]);
     }
     bystander.assert_left_alone();
@@ -135,9 +126,7 @@ async fn a_listed_registry_on_a_private_address_works_by_address_and_by_name() {
     registry.always("GET", "/v2/", Reply::status(200));
     for host in ["127.0.0.1", "localhost"] {
         let calls = Calls::to(Settings {
-            url: format!("http://{host}:{}", registry.address().port())
-                .parse()
-                .unwrap(),
+            url: format!("http://{host}:{}", registry.address().port()).parse().unwrap(),
             ..settings(NAME, registry.address())
         })
         .await;

@@ -50,13 +50,7 @@ async fn an_absolute_link_is_followed_on_the_registrys_own_path() {
                 page_size: 1,
                 page_token,
             };
-            let page = calls
-                .client
-                .clone()
-                .list_tags(request)
-                .await
-                .unwrap()
-                .into_inner();
+            let page = calls.client.clone().list_tags(request).await.unwrap().into_inner();
             tags.extend(page.tags);
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -89,9 +83,7 @@ async fn a_layers_foreign_urls_are_never_followed() {
         Some(if basic_of(request).is_none() {
             Reply::status(401).header("WWW-Authenticate", "Basic realm=\"r\"")
         } else if request.target.contains("/manifests/") {
-            Reply::status(200)
-                .header("Content-Type", media_type)
-                .body(manifest.to_string())
+            Reply::status(200).header("Content-Type", media_type).body(manifest.to_string())
         } else {
             Reply::status(404)
         })
@@ -100,11 +92,7 @@ async fn a_layers_foreign_urls_are_never_followed() {
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     let content = calls.manifest("team/app", "v1").await.unwrap();
     assert!(String::from_utf8_lossy(&content).contains("urls"));
-    let missing = assert_refused(
-        calls.blob("team/app", &digest).await,
-        Code::NotFound,
-        "BLOB_UNKNOWN",
-    );
+    let missing = assert_refused(calls.blob("team/app", &digest).await, Code::NotFound, "BLOB_UNKNOWN");
     canary.assert_untold([&missing]);
     bystander.assert_left_alone();
 }
@@ -114,10 +102,7 @@ async fn a_layers_foreign_urls_are_never_followed() {
 async fn each_credential_is_shown_for_its_own_repositories_only() {
     let (one, two, files) = (Canary::new(), Canary::new(), Files::new());
     let rules = Rules {
-        accounts: vec![
-            ("one".to_owned(), one.secret.clone()),
-            ("two".to_owned(), two.secret.clone()),
-        ],
+        accounts: vec![("one".to_owned(), one.secret.clone()), ("two".to_owned(), two.secret.clone())],
         ..Rules::default()
     };
     let tokens = TokenServer::start(rules).await;

@@ -40,11 +40,7 @@ impl Bystander {
                 });
             }
         });
-        Self {
-            address,
-            heard,
-            _accepting: AbortOnDropHandle::new(accepting),
-        }
+        Self { address, heard, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     pub(crate) fn port(&self) -> u16 {

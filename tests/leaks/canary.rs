@@ -17,10 +17,7 @@ pub(crate) struct Canary {
 impl Canary {
     pub(crate) fn new() -> Self {
         logs::capture();
-        Self {
-            born: logs::len(),
-            ..Self::of(format!("canary-{:032x}", rand::random::<u128>()))
-        }
+        Self { born: logs::len(), ..Self::of(format!("canary-{:032x}", rand::random::<u128>())) }
     }
 
     /// Looks for a secret that somebody else made.
@@ -33,16 +30,8 @@ impl Canary {
             forms.push(encoded[4..encoded.len() - 4].to_owned());
         }
         // How some loggers print bytes: as a list of numbers.
-        forms.push(
-            format!("{:?}", secret.as_bytes())
-                .trim_matches(['[', ']'])
-                .to_owned(),
-        );
-        Self {
-            secret,
-            forms,
-            born: 0,
-        }
+        forms.push(format!("{:?}", secret.as_bytes()).trim_matches(['[', ']']).to_owned());
+        Self { secret, forms, born: 0 }
     }
 
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {

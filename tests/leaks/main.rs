@@ -2,12 +2,7 @@
 //! origin, no log at any level, no status, no panic's message. And nobody makes the service go where it must not.
 //!
 //! Every secret is a canary, which can be found again in any of its encodings.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod addresses;
 mod answers;

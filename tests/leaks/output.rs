@@ -61,10 +61,7 @@ async fn neither_password_nor_token_is_in_any_output_when_calls_succeed() {
 #[tokio::test]
 async fn the_identity_token_in_a_form_is_in_no_output() {
     let canary = Canary::new();
-    let rules = Rules {
-        identity: Some(canary.secret.clone()),
-        ..Rules::default()
-    };
+    let rules = Rules { identity: Some(canary.secret.clone()), ..Rules::default() };
     let (tokens, files) = (TokenServer::start(rules).await, Files::new());
     let registry = tokens.registry().await;
     let source = files.docker_config(serde_json::json!({ NAME: { "identitytoken": canary.secret } }));
@@ -78,11 +75,8 @@ async fn the_identity_token_in_a_form_is_in_no_output() {
 async fn secrets_that_a_registry_repeats_in_its_answers_are_in_no_output() {
     let canary = Canary::new();
     for status in [200, 400, 401, 403, 404, 405, 416, 418, 429, 500, 503] {
-        let (files, registry, secret) = (
-            Files::new(),
-            ScriptedRegistry::start().await,
-            canary.secret.clone(),
-        );
+        let (files, registry, secret) =
+            (Files::new(), ScriptedRegistry::start().await, canary.secret.clone());
         registry.otherwise(move |request| {
             let body = format!(
                 r#"{{"errors": [{{"code": "{secret}", "message": "{secret}", "detail": "{secret}"}}], "{secret}": 1}}"#
@@ -96,12 +90,8 @@ async fn secrets_that_a_registry_repeats_in_its_answers_are_in_no_output() {
                     .body(body)
             })
         });
-        let calls = Calls::to(signed_in(
-            registry.address(),
-            files.password("alice", &canary.secret),
-            None,
-        ))
-        .await;
+        let calls =
+            Calls::to(signed_in(registry.address(), files.password("alice", &canary.secret), None)).await;
         let statuses = every_call(&calls).await;
         assert!(!statuses.is_empty(), "{status}: {statuses:?}");
         for refused in &statuses {
@@ -141,12 +131,7 @@ async fn settings_print_their_headers_as_secrets() {
     assert!(!canary.is_in(format!("{:?}", Settings { ..settings.clone() }).as_bytes()));
     let calls = Calls::to(settings).await;
     let statuses = every_call(&calls).await;
-    assert!(
-        registry
-            .requests()
-            .iter()
-            .all(|request| canary.came_with(request))
-    );
+    assert!(registry.requests().iter().all(|request| canary.came_with(request)));
     canary.assert_untold(&statuses);
 }
 
@@ -164,17 +149,11 @@ async fn no_log_line_shows_an_authorization_header() {
     calls.served("team/app").await.unwrap();
     let logged = logs::since(0);
     for source in ["hyper_util", "reqwest", "rexd", "h2"] {
-        assert!(
-            logged.contains(source),
-            "{source} logs nothing, so nothing is looked at"
-        );
+        assert!(logged.contains(source), "{source} logs nothing, so nothing is looked at");
     }
     for line in logged.lines() {
         let line = line.to_ascii_lowercase();
         assert!(!line.contains("authorization"), "{line}");
-        assert!(
-            !line.contains("basic ey") && !line.contains("bearer token-"),
-            "{line}"
-        );
+        assert!(!line.contains("basic ey") && !line.contains("bearer token-"), "{line}");
     }
 }

@@ -26,9 +26,7 @@ async fn check(config: &Path, environment: &[(&str, String)]) -> Output {
         .arg(config)
         .env("REXD_LOG", "trace")
         .envs(environment.iter().cloned());
-    tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap()
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -61,24 +59,12 @@ async fn proxies_of_the_environment_are_not_used() {
     let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
     let (registry, config) = registry(&files, &canary).await;
     let proxy = format!("http://{}", bystander.address);
-    let names = [
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-    ];
+    let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
     let mut environment: Vec<_> = names.map(|name| (name, proxy.clone())).to_vec();
     environment.extend(["NO_PROXY", "no_proxy"].map(|name| (name, String::new())));
     let output = check(&config, &environment).await;
     assert!(output.status.success(), "{}", text(&output));
-    assert!(
-        registry
-            .requests()
-            .iter()
-            .any(|request| canary.came_with(request))
-    );
+    assert!(registry.requests().iter().any(|request| canary.came_with(request)));
     bystander.assert_left_alone();
 }
 
@@ -97,10 +83,8 @@ async fn no_credential_helper_is_run() {
     let (canary, files) = (Canary::new(), Files::new());
     let (_registry, config) = registry(&files, &canary).await;
     let marker = files.path("was-run");
-    let helper = files.write(
-        "docker-credential-canary",
-        format!("#!/bin/sh\ntouch {}\necho '{{}}'\n", marker.display()),
-    );
+    let helper = files
+        .write("docker-credential-canary", format!("#!/bin/sh\ntouch {}\necho '{{}}'\n", marker.display()));
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
     let docker = r#"{"auths": {"other.test": {"auth": "YTpi"}}, "credsStore": "canary",
                      "credHelpers": {"registry.test": "canary"}}"#;
@@ -113,11 +97,7 @@ async fn no_credential_helper_is_run() {
     );
     fs::write(&config, shared).unwrap();
     let path = format!("{directory}:{}", std::env::var("PATH").unwrap());
-    let environment = [
-        ("PATH", path),
-        ("DOCKER_CONFIG", directory.clone()),
-        ("HOME", directory),
-    ];
+    let environment = [("PATH", path), ("DOCKER_CONFIG", directory.clone()), ("HOME", directory)];
     let output = check(&config, &environment).await;
     assert!(output.status.success(), "{}", text(&output));
     assert!(!marker.exists());
@@ -130,11 +110,7 @@ async fn a_broken_credential_file_stops_the_program_and_is_named() {
     files.write("password", format!("{}\nsecond line", canary.secret));
     let output = check(&config, &[]).await;
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(
-        text(&output).contains(&files.path("password").display().to_string()),
-        "{}",
-        text(&output)
-    );
+    assert!(text(&output).contains(&files.path("password").display().to_string()), "{}", text(&output));
     assert!(!canary.is_in(text(&output).as_bytes()));
     assert_eq!(registry.requests().len(), 0, "nothing goes out anonymous instead");
 }

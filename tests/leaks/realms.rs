@@ -17,10 +17,7 @@ use crate::{
 
 /// A registry that names this realm, whatever is asked.
 async fn naming(realm: &str) -> ScriptedRegistry {
-    let (registry, challenge) = (
-        ScriptedRegistry::start().await,
-        format!("Bearer realm=\"{realm}\""),
-    );
+    let (registry, challenge) = (ScriptedRegistry::start().await, format!("Bearer realm=\"{realm}\""));
     registry.otherwise(move |_| Some(Reply::status(401).header("WWW-Authenticate", challenge.clone())));
     registry
 }
@@ -28,10 +25,7 @@ async fn naming(realm: &str) -> ScriptedRegistry {
 /// Every kind of credential that a token service would get.
 fn kinds(files: &Files, canary: &Canary) -> Vec<CredentialSource> {
     let identity = serde_json::json!({ NAME: { "identitytoken": canary.secret } });
-    vec![
-        files.password("alice", &canary.secret),
-        files.docker_config(identity),
-    ]
+    vec![files.password("alice", &canary.secret), files.docker_config(identity)]
 }
 
 /// Makes every kind of call to a registry with this realm; all are refused, and none tells the canary.
@@ -43,9 +37,7 @@ async fn refused_with(realm: &str, source: CredentialSource, canary: &Canary) ->
         calls.served("team/app").await.map(drop),
         calls.catalog().await.map(drop),
         calls.manifest("team/app", "v1").await.map(drop),
-        calls
-            .blob("team/app", &format!("sha256:{}", "a".repeat(64)))
-            .await,
+        calls.blob("team/app", &format!("sha256:{}", "a".repeat(64))).await,
     ];
     let statuses = refused
         .into_iter()
@@ -83,20 +75,14 @@ async fn credentials_do_not_reach_a_public_realm_that_nobody_named() {
     let (canary, files) = (Canary::new(), Files::new());
     let source = files.password("alice", &canary.secret);
     for status in refused_with("https://auth.docker.io/token", source, &canary).await {
-        assert!(
-            status.message().contains("token_realms"),
-            "the operator is told what to do: {status:?}"
-        );
+        assert!(status.message().contains("token_realms"), "the operator is told what to do: {status:?}");
     }
 }
 
 #[tokio::test]
 async fn credentials_reach_the_realm_that_the_operator_named_and_the_token_reaches_the_registry() {
     let canary = Canary::new();
-    let rules = Rules {
-        accounts: vec![("alice".to_owned(), canary.secret.clone())],
-        ..Rules::default()
-    };
+    let rules = Rules { accounts: vec![("alice".to_owned(), canary.secret.clone())], ..Rules::default() };
     let (tokens, files) = (TokenServer::start(rules).await, Files::new());
     let registry = tokens.registry().await;
     let source = files.docker_config(serde_json::json!({ NAME: auth("alice", &canary.secret) }));
@@ -106,12 +92,7 @@ async fn credentials_reach_the_realm_that_the_operator_named_and_the_token_reach
         tokens.requests().iter().any(|request| canary.came_with(request)),
         "or the other tests look for nothing"
     );
-    assert!(
-        !registry
-            .requests()
-            .iter()
-            .any(|request| canary.came_with(request))
-    );
+    assert!(!registry.requests().iter().any(|request| canary.came_with(request)));
     canary.assert_untold([]);
 }
 
@@ -120,21 +101,15 @@ async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
     let (canary, bystander, files) = (Canary::new(), Bystander::start().await, Files::new());
     for status in [301, 302, 303, 307, 308] {
         let location = format!("http://{}/token", bystander.address);
-        let rules = Rules {
-            reply: Some(Reply::status(status).header("Location", location)),
-            ..Rules::default()
-        };
+        let rules =
+            Rules { reply: Some(Reply::status(status).header("Location", location)), ..Rules::default() };
         for source in kinds(&files, &canary) {
             let tokens = TokenServer::start(rules.clone()).await;
             let registry = tokens.registry().await;
             let named = signed_in(registry.address(), source, Some(&tokens));
             // Not even where redirects of the registry itself may go.
             let trusted = format!("http://{}", bystander.address).parse().unwrap();
-            let calls = Calls::to(Settings {
-                trusted_origins: vec![trusted],
-                ..named
-            })
-            .await;
+            let calls = Calls::to(Settings { trusted_origins: vec![trusted], ..named }).await;
             let refused = calls.served("team/app").await;
             let refused = assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE");
             canary.assert_untold([&refused]);
@@ -173,10 +148,7 @@ async fn an_anonymous_token_is_not_fetched_from_a_private_realm() {
 #[tokio::test]
 async fn an_endless_401_does_not_loop_and_is_not_shown_more_each_time() {
     let (canary, files) = (Canary::new(), Files::new());
-    let (registry, counter) = (
-        ScriptedRegistry::start().await,
-        std::sync::atomic::AtomicU32::new(0),
-    );
+    let (registry, counter) = (ScriptedRegistry::start().await, std::sync::atomic::AtomicU32::new(0));
     let origin = format!("http://{}", registry.address());
     registry.otherwise(move |request| {
         let number = counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);

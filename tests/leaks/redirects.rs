@@ -79,11 +79,7 @@ async fn a_redirect_to_another_port_host_or_scheme_carries_no_credential_and_no_
                 ..with_canaries(registry.address(), &files, &canary)
             })
             .await;
-            assert_eq!(
-                calls.served("team/app").await.unwrap(),
-                "moved",
-                "{status} {origin}"
-            );
+            assert_eq!(calls.served("team/app").await.unwrap(), "moved", "{status} {origin}");
             let moved: Vec<_> = server.requests();
             let moved = moved.iter().filter(|request| request.target == "/moved");
             let moved: Vec<_> = moved.collect();
@@ -124,10 +120,7 @@ async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_conn
 #[tokio::test]
 async fn from_https_to_http_no_redirect_is_followed_trusted_or_not() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
-    let (front, bystander) = (
-        Front::before(registry.address(), &files).await,
-        Bystander::start().await,
-    );
+    let (front, bystander) = (Front::before(registry.address(), &files).await, Bystander::start().await);
     pointing_to(&registry, 307, format!("http://{}/moved", bystander.address)).await;
     let calls = Calls::to(Settings {
         url: format!("https://{}", front.address).parse().unwrap(),
@@ -155,10 +148,7 @@ async fn endless_redirects_end_after_five() {
     let refused = calls.manifest("team/app", "v1").await;
     let refused = assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE");
     assert!(refused.message().contains("redirects"), "{refused:?}");
-    assert!(
-        registry.requests().len() <= 12,
-        "the challenge and the call, six requests each"
-    );
+    assert!(registry.requests().len() <= 12, "the challenge and the call, six requests each");
     canary.assert_untold([&refused]);
 }
 
@@ -178,18 +168,10 @@ async fn secrets_in_the_location_of_a_redirect_are_neither_sent_on_nor_logged() 
         ..with_canaries(registry.address(), &files, &canary)
     })
     .await;
-    let refused = assert_refused(
-        calls.served("team/app").await,
-        Code::NotFound,
-        "REPOSITORY_UNKNOWN",
-    );
+    let refused = assert_refused(calls.served("team/app").await, Code::NotFound, "REPOSITORY_UNKNOWN");
     let request = storage.requests().pop().unwrap();
     assert!(request.target.contains("signature="), "the query is the address");
-    assert_eq!(
-        request.header("authorization"),
-        None,
-        "the user information is not"
-    );
+    assert_eq!(request.header("authorization"), None, "the user information is not");
     canary.assert_untold([&refused]);
     foreign.assert_untold([&refused]);
 }

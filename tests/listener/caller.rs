@@ -46,10 +46,7 @@ impl Caller {
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (send, connection) = h2::client::handshake(io).await?;
-        Ok(Self {
-            send,
-            connection: tokio::spawn(connection),
-        })
+        Ok(Self { send, connection: tokio::spawn(connection) })
     }
 
     /// Sends a request with one message, and waits only until it is on its way.
@@ -59,9 +56,7 @@ impl Caller {
         header: (&'static str, &str),
         message: &[u8],
     ) -> Result<ResponseFuture, h2::Error> {
-        let mut send = timeout(PATIENCE, self.send.clone().ready())
-            .await
-            .expect("a free stream")?;
+        let mut send = timeout(PATIENCE, self.send.clone().ready()).await.expect("a free stream")?;
         let request = Request::post(format!("http://rexd.test{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -75,16 +70,12 @@ impl Caller {
 
     /// A call of the test's own service.
     pub(crate) async fn work(&mut self, method: &str, ms: u64) -> Result<ResponseFuture, h2::Error> {
-        self.begin(&format!("/test.Work/{method}"), ("x-ms", &ms.to_string()), &[])
-            .await
+        self.begin(&format!("/test.Work/{method}"), ("x-ms", &ms.to_string()), &[]).await
     }
 
     /// The server's health.
     pub(crate) async fn health(&mut self) -> Result<u8, h2::Error> {
-        let answer = end(self
-            .begin("/grpc.health.v1.Health/Check", ("x-ms", "0"), &[])
-            .await?)
-        .await?;
+        let answer = end(self.begin("/grpc.health.v1.Health/Check", ("x-ms", "0"), &[]).await?).await?;
         assert_eq!(answer.code, 0, "{answer:?}");
         Ok(*answer.body.last().unwrap())
     }
@@ -104,12 +95,7 @@ pub(crate) async fn end(response: ResponseFuture) -> Result<Answer, h2::Error> {
         let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap());
         let code = text("grpc-status").parse().unwrap_or(-1);
         let message = text("grpc-message").to_owned();
-        Ok(Answer {
-            code,
-            message,
-            headers: parts.headers,
-            body: body.freeze(),
-        })
+        Ok(Answer { code, message, headers: parts.headers, body: body.freeze() })
     };
     timeout(PATIENCE, reading).await.expect("the call ends")
 }

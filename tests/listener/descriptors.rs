@@ -23,11 +23,7 @@ const CHILD: &str = "REXD_TEST_FEW_DESCRIPTORS";
 fn running_out_of_descriptors_pauses_accepting_and_recovers() {
     let this = "descriptors::running_out_of_descriptors_pauses_accepting_and_recovers";
     if env::var_os(CHILD).is_some() {
-        return tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(starve());
+        return tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(starve());
     }
     let child = Command::new("sh")
         .args(["-c", "ulimit -n 128 && exec \"$0\" --exact \"$1\" --nocapture"])
@@ -43,9 +39,7 @@ fn running_out_of_descriptors_pauses_accepting_and_recovers() {
 async fn starve() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let server = start(settings()).await;
 
@@ -60,10 +54,7 @@ async fn starve() {
     sleep(Duration::from_millis(700)).await;
     let failures = log.count("cannot accept connections");
     // 10 + 20 + 40 + 80 + 160 + 320 ms: six fit, the seventh begins.
-    assert!(
-        (2..=7).contains(&failures),
-        "accept was tried {failures} times in 0.7 s"
-    );
+    assert!((2..=7).contains(&failures), "accept was tried {failures} times in 0.7 s");
 
     drop(hoard);
     let mut caller = Caller::over(stream).await.unwrap();
@@ -76,9 +67,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn count(&self, what: &str) -> usize {
-        String::from_utf8_lossy(&self.0.lock().unwrap())
-            .matches(what)
-            .count()
+        String::from_utf8_lossy(&self.0.lock().unwrap()).matches(what).count()
     }
 }
 

@@ -24,21 +24,13 @@ const HARD_END: Duration = Duration::from_secs(1);
 pub(crate) async fn stopped(server: Running) -> Duration {
     let begun = Instant::now();
     server.stop.cancel();
-    timeout(PATIENCE, server.done)
-        .await
-        .expect("the server ends")
-        .unwrap()
-        .unwrap();
+    timeout(PATIENCE, server.done).await.expect("the server ends").unwrap().unwrap();
     begun.elapsed()
 }
 
 #[tokio::test]
 async fn an_idle_server_ends_at_once() {
-    let server = start(Settings {
-        drain_grace: FOREVER,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { drain_grace: FOREVER, ..settings() }).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     assert_eq!(caller.health().await.unwrap(), SERVING);
     let took = stopped(server).await;
@@ -47,50 +39,31 @@ async fn an_idle_server_ends_at_once() {
 
 #[tokio::test]
 async fn a_running_call_finishes() {
-    let server = start(Settings {
-        drain_grace: FOREVER,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { drain_grace: FOREVER, ..settings() }).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 500).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     let (answer, took) = tokio::join!(end(call), stopped(server));
     assert_eq!(answer.unwrap().code, 0);
-    assert!(
-        took >= Duration::from_millis(300),
-        "it waited for the call, took {took:?}"
-    );
+    assert!(took >= Duration::from_millis(300), "it waited for the call, took {took:?}");
 }
 
 #[tokio::test]
 async fn readiness_flips_first_and_calls_are_taken_in_the_pause() {
-    let server = start(Settings {
-        drain_pause: Duration::from_millis(500),
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { drain_pause: Duration::from_millis(500), ..settings() }).await;
     assert!(get(server.ops, "/readyz").await.starts_with("HTTP/1.1 200 "));
     server.stop.cancel();
     sleep(Duration::from_millis(50)).await;
 
     assert!(server.readiness.is_draining());
     let ready = get(server.ops, "/readyz").await;
-    assert!(
-        ready.starts_with("HTTP/1.1 503 ") && ready.contains("draining"),
-        "{ready}"
-    );
-    assert!(
-        get(server.ops, "/livez").await.starts_with("HTTP/1.1 200 "),
-        "alive to the end"
-    );
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("draining"), "{ready}");
+    assert!(get(server.ops, "/livez").await.starts_with("HTTP/1.1 200 "), "alive to the end");
     let mut newcomer = Caller::connect(server.address).await.expect("still accepting");
     assert_eq!(newcomer.health().await.unwrap(), NOT_SERVING);
 
     timeout(PATIENCE, server.done).await.unwrap().unwrap().unwrap();
-    TcpStream::connect(server.address)
-        .await
-        .expect_err("no longer accepting");
+    TcpStream::connect(server.address).await.expect_err("no longer accepting");
 }
 
 #[tokio::test]
@@ -139,7 +112,5 @@ async fn dropping_the_server_closes_everything() {
     let mut caller = wire::open(server.address).await;
     server.done.abort();
     assert!(wire::closes_within(&mut caller, PATIENCE).await);
-    TcpStream::connect(server.address)
-        .await
-        .expect_err("the listener is gone");
+    TcpStream::connect(server.address).await.expect_err("the listener is gone");
 }

@@ -22,12 +22,7 @@ async fn a_rapid_reset_flood_ends_its_connection_and_no_other() {
     let flood = tokio::spawn(async move {
         let block = wire::call("/test.Work/Hold");
         for stream in (1..200_000).step_by(2) {
-            let mut pair = frame(
-                wire::HEADERS,
-                wire::END_HEADERS | wire::END_STREAM,
-                stream,
-                &block,
-            );
+            let mut pair = frame(wire::HEADERS, wire::END_HEADERS | wire::END_STREAM, stream, &block);
             pair.extend(frame(wire::RST_STREAM, 0, stream, &wire::CANCEL.to_be_bytes()));
             if write.write_all(&pair).await.is_err() {
                 return true;
@@ -39,10 +34,7 @@ async fn a_rapid_reset_flood_ends_its_connection_and_no_other() {
     if let Ok(goaway) = goaway {
         assert_eq!(goaway.code(), wire::ENHANCE_YOUR_CALM);
     }
-    assert!(
-        timeout(PATIENCE, flood).await.unwrap().unwrap(),
-        "100,000 resets were taken"
-    );
+    assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 resets were taken");
     assert_eq!(bystander.health().await.unwrap(), SERVING);
 }
 
@@ -77,10 +69,7 @@ async fn a_patient_reset_flood_ends_too() {
         }
     };
     timeout(PATIENCE, flood).await.expect("the connection ends");
-    assert!(
-        resets >= 1000,
-        "an ordinary caller was taken for an attacker after {resets} resets"
-    );
+    assert!(resets >= 1000, "an ordinary caller was taken for an attacker after {resets} resets");
 }
 
 #[tokio::test]
@@ -99,10 +88,7 @@ async fn an_endless_header_block_ends_its_connection() {
         sent += 1;
         yield_now().await;
     }
-    assert!(
-        wire::closes_within(&mut attacker, PATIENCE).await,
-        "{sent} CONTINUATION frames were taken"
-    );
+    assert!(wire::closes_within(&mut attacker, PATIENCE).await, "{sent} CONTINUATION frames were taken");
 }
 
 #[tokio::test]
@@ -144,18 +130,9 @@ async fn a_ping_flood_ends_its_connection_and_no_other() {
         false
     });
     let mut answers = Vec::new();
-    let _reset = timeout(PATIENCE, read.read_to_end(&mut answers))
-        .await
-        .expect("the connection ends");
-    assert!(
-        timeout(PATIENCE, flood).await.unwrap().unwrap(),
-        "100,000 PINGs were taken"
-    );
-    assert!(
-        answers.len() < 2000 * 17,
-        "{} bytes were sent in answer",
-        answers.len()
-    );
+    let _reset = timeout(PATIENCE, read.read_to_end(&mut answers)).await.expect("the connection ends");
+    assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 PINGs were taken");
+    assert!(answers.len() < 2000 * 17, "{} bytes were sent in answer", answers.len());
     assert_eq!(bystander.health().await.unwrap(), SERVING);
 }
 

@@ -17,11 +17,7 @@ use crate::{
 const AGE: Duration = Duration::from_millis(200);
 
 fn aging(grace: Duration) -> Settings {
-    Settings {
-        max_connection_age: AGE,
-        max_connection_age_grace: grace,
-        ..settings()
-    }
+    Settings { max_connection_age: AGE, max_connection_age_grace: grace, ..settings() }
 }
 
 #[tokio::test]
@@ -31,11 +27,7 @@ async fn an_old_connection_is_told_to_go_away_no_more_than_a_tenth_early() {
     let mut caller = wire::open(server.address).await;
     let goaway = wire::next_of(&mut caller, wire::GOAWAY).await.unwrap();
     assert_eq!(goaway.code(), 0, "NO_ERROR");
-    assert!(
-        begun.elapsed() >= AGE.mul_f64(0.89),
-        "after {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() >= AGE.mul_f64(0.89), "after {:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -57,10 +49,7 @@ async fn a_call_that_outlives_the_grace_ends_as_unavailable() {
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 3_600_000).await.unwrap();
     let answer = end(call).await.unwrap();
-    assert_eq!(
-        (answer.code, answer.message.as_str()),
-        (14, "server%20is%20shutting%20down")
-    );
+    assert_eq!((answer.code, answer.message.as_str()), (14, "server%20is%20shutting%20down"));
 }
 
 #[tokio::test]
@@ -74,12 +63,7 @@ async fn a_peer_that_ignores_goaway_is_closed_after_the_grace() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_answer_pings_is_closed() {
-    let server = start(Settings {
-        keep_alive_interval: AGE,
-        keep_alive_timeout: AGE,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { keep_alive_interval: AGE, keep_alive_timeout: AGE, ..settings() }).await;
     let mut peer = wire::open(server.address).await;
     wire::next_of(&mut peer, wire::PING).await.unwrap();
     assert!(wire::closes_within(&mut peer, PATIENCE).await);
@@ -87,18 +71,11 @@ async fn a_peer_that_does_not_answer_pings_is_closed() {
 
 #[tokio::test]
 async fn a_peer_that_answers_pings_stays() {
-    let server = start(Settings {
-        keep_alive_interval: AGE,
-        keep_alive_timeout: AGE,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { keep_alive_interval: AGE, keep_alive_timeout: AGE, ..settings() }).await;
     let mut peer = wire::open(server.address).await;
     let begun = Instant::now();
     while begun.elapsed() < AGE * 6 {
         let ping = wire::next_of(&mut peer, wire::PING).await.unwrap();
-        peer.write_all(&frame(wire::PING, wire::ACK, 0, &ping.payload))
-            .await
-            .unwrap();
+        peer.write_all(&frame(wire::PING, wire::ACK, 0, &ping.payload)).await.unwrap();
     }
 }

@@ -23,10 +23,7 @@ const LIMIT: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(3);
 
 fn impatient() -> Settings {
-    Settings {
-        preface_timeout: LIMIT,
-        ..settings()
-    }
+    Settings { preface_timeout: LIMIT, ..settings() }
 }
 
 #[tokio::test]
@@ -75,10 +72,7 @@ async fn a_greeted_connection_outlives_the_preface_limit() {
 async fn http_1_is_told_what_the_port_speaks() {
     let server = start(settings()).await;
     let mut browser = TcpStream::connect(server.address).await.unwrap();
-    let head = format!(
-        "GET / HTTP/1.1\r\nhost: rexd.test\r\nx-padding: {}\r\n\r\n",
-        "v".repeat(1000)
-    );
+    let head = format!("GET / HTTP/1.1\r\nhost: rexd.test\r\nx-padding: {}\r\n\r\n", "v".repeat(1000));
     browser.write_all(head.as_bytes()).await.unwrap();
     browser.shutdown().await.unwrap();
     let mut answer = String::new();
@@ -91,10 +85,7 @@ async fn http_1_is_told_what_the_port_speaks() {
 async fn a_post_of_http_1_is_not_taken_for_the_preface() {
     let server = start(settings()).await;
     let mut poster = TcpStream::connect(server.address).await.unwrap();
-    poster
-        .write_all(b"POST / HTTP/1.1\r\nhost: rexd.test\r\n\r\n")
-        .await
-        .unwrap();
+    poster.write_all(b"POST / HTTP/1.1\r\nhost: rexd.test\r\n\r\n").await.unwrap();
     poster.shutdown().await.unwrap();
     let mut answer = String::new();
     poster.read_to_string(&mut answer).await.unwrap();
@@ -104,9 +95,7 @@ async fn a_post_of_http_1_is_not_taken_for_the_preface() {
 /// A connection from another loopback address than 127.0.0.1.
 async fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket
-        .bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 0))
-        .unwrap();
+    socket.bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), 0)).unwrap();
     socket.connect(address).await.unwrap()
 }
 
@@ -132,29 +121,18 @@ async fn is_served_soon(host: u8, address: SocketAddr) -> bool {
 
 #[tokio::test]
 async fn connections_over_the_cap_are_closed_and_the_cap_recovers() {
-    let server = start(Settings {
-        max_connections: 2,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { max_connections: 2, ..settings() }).await;
     let first = wire::open(server.address).await;
     let _second = wire::open(server.address).await;
     assert!(!is_served(connect_from(1, server.address).await).await);
-    assert!(
-        !is_served(connect_from(2, server.address).await).await,
-        "the cap is over all peers"
-    );
+    assert!(!is_served(connect_from(2, server.address).await).await, "the cap is over all peers");
     drop(first);
     assert!(is_served_soon(1, server.address).await);
 }
 
 #[tokio::test]
 async fn one_peer_over_its_cap_leaves_others_alone_and_recovers() {
-    let server = start(Settings {
-        max_connections_per_peer: 1,
-        ..settings()
-    })
-    .await;
+    let server = start(Settings { max_connections_per_peer: 1, ..settings() }).await;
     let first = wire::open(server.address).await;
     assert!(!is_served(connect_from(1, server.address).await).await);
     assert!(is_served(connect_from(2, server.address).await).await);
@@ -164,11 +142,7 @@ async fn one_peer_over_its_cap_leaves_others_alone_and_recovers() {
 
 #[tokio::test]
 async fn silent_sockets_count_and_give_their_place_back() {
-    let server = start(Settings {
-        max_connections: 1,
-        ..impatient()
-    })
-    .await;
+    let server = start(Settings { max_connections: 1, ..impatient() }).await;
     let _silent = TcpStream::connect(server.address).await.unwrap();
     sleep(LIMIT / 4).await;
     assert!(!is_served(connect_from(2, server.address).await).await);
@@ -181,12 +155,7 @@ async fn the_101st_stream_is_refused_and_the_hundred_go_on() {
     let mut caller = wire::open(server.address).await;
     let block = wire::call("/test.Work/Hold");
     for stream in (1..=201).step_by(2) {
-        let begin = frame(
-            wire::HEADERS,
-            wire::END_HEADERS | wire::END_STREAM,
-            stream,
-            &block,
-        );
+        let begin = frame(wire::HEADERS, wire::END_HEADERS | wire::END_STREAM, stream, &block);
         caller.write_all(&begin).await.unwrap();
     }
     let refused = wire::next_of(&mut caller, wire::RST_STREAM).await.unwrap();

@@ -20,10 +20,7 @@ async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
     let head = format!("{method} {path} HTTP/1.1\r\nhost: rexd.test\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer))
-        .await
-        .expect("an answer")
-        .unwrap();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
     answer
 }
 
@@ -36,22 +33,13 @@ async fn livez_and_readyz_answer_and_nothing_else_does() {
     let ops = start(settings()).await.ops;
     for path in ["/livez", "/readyz", "/readyz?verbose"] {
         let answer = get(ops, path).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"),
-            "{path}: {answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{path}: {answer}");
     }
     let head = ask(ops, "HEAD", "/livez").await;
-    assert!(
-        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
-        "{head}"
-    );
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
     assert!(get(ops, "/").await.starts_with("HTTP/1.1 404 "));
     let post = ask(ops, "POST", "/readyz").await;
-    assert!(
-        post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"),
-        "{post}"
-    );
+    assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
 }
 
 #[tokio::test]

@@ -59,29 +59,14 @@ pub(crate) async fn start_with(settings: Settings, tls: Option<tls::Files>) -> R
     let (address, ops) = (listener.local_addr().unwrap(), ops_listener.local_addr().unwrap());
     let (readiness, health) = Readiness::new().await;
     let calls = Arc::<AtomicUsize>::default();
-    let routes = add_reflection(Routes::new(health), &[])
-        .unwrap()
-        .add_service(Work(Arc::clone(&calls)));
-    let server = Server {
-        settings,
-        routes,
-        listener,
-        tls,
-        ops: Some(ops_listener),
-        readiness: readiness.clone(),
-    };
+    let routes = add_reflection(Routes::new(health), &[]).unwrap().add_service(Work(Arc::clone(&calls)));
+    let server =
+        Server { settings, routes, listener, tls, ops: Some(ops_listener), readiness: readiness.clone() };
     let stop = CancellationToken::new();
     let done = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     // The ops port answers once the TLS files have been read, which a test may go on to change.
     get(ops, "/livez").await;
-    Running {
-        address,
-        ops,
-        readiness,
-        calls,
-        stop,
-        done,
-    }
+    Running { address, ops, readiness, calls, stop, done }
 }
 
 /// `/test.Work/Hold` answers after the milliseconds in the header `x-ms`; `/test.Work/Stream` answers at once with a stream
@@ -124,10 +109,7 @@ impl tower_service::Service<Request<Body>> for Work {
                 let body = StreamBody::new(stream).map_err(|never: Infallible| -> Status { match never {} });
                 Response::new(Body::new(body))
             } else {
-                let ms = request
-                    .headers()
-                    .get("x-ms")
-                    .map_or("0", |ms| ms.to_str().unwrap());
+                let ms = request.headers().get("x-ms").map_or("0", |ms| ms.to_str().unwrap());
                 sleep(Duration::from_millis(ms.parse().unwrap())).await;
                 drop(call);
                 Status::ok("").into_http()

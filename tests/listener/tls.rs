@@ -43,11 +43,7 @@ fn issue(issuer: &Issuer) -> (rcgen::Certificate, KeyPair) {
 }
 
 fn files(directory: &Path) -> Files {
-    Files {
-        certificate: directory.join("tls.crt"),
-        key: directory.join("tls.key"),
-        client_ca: None,
-    }
+    Files { certificate: directory.join("tls.crt"), key: directory.join("tls.key"), client_ca: None }
 }
 
 /// Writes a new certificate into the directory, and returns it.
@@ -68,9 +64,7 @@ fn connector(ca: &Issuer, identity: Option<(rcgen::Certificate, KeyPair)>) -> Tl
     let mut config = match identity {
         Some((certificate, key)) => {
             let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-            config
-                .with_client_auth_cert(vec![certificate.der().clone()], key)
-                .unwrap()
+            config.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
         }
         None => config.with_no_client_auth(),
     };
@@ -80,18 +74,11 @@ fn connector(ca: &Issuer, identity: Option<(rcgen::Certificate, KeyPair)>) -> Tl
 
 async fn connect(address: SocketAddr, connector: &TlsConnector) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
-    timeout(
-        PATIENCE,
-        connector.connect(ServerName::try_from("rexd.test").unwrap(), stream),
-    )
-    .await
-    .unwrap()
+    timeout(PATIENCE, connector.connect(ServerName::try_from("rexd.test").unwrap(), stream)).await.unwrap()
 }
 
 fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
-    stream.get_ref().1.peer_certificates().unwrap()[0]
-        .clone()
-        .into_owned()
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
 /// Waits until new connections are shown `certificate`.
@@ -113,10 +100,7 @@ async fn calls_are_served_over_tls_with_h2_agreed() {
     let server = serving::start_with(settings(), Some(files(directory.path()))).await;
     let stream = connect(server.address, &connector(&ca, None)).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    assert_eq!(
-        Caller::over(stream).await.unwrap().health().await.unwrap(),
-        SERVING
-    );
+    assert_eq!(Caller::over(stream).await.unwrap().health().await.unwrap(), SERVING);
 }
 
 #[tokio::test]
@@ -124,10 +108,7 @@ async fn a_socket_silent_in_the_handshake_is_closed() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
     let limit = Duration::from_millis(200);
-    let settings = Settings {
-        handshake_timeout: limit,
-        ..settings()
-    };
+    let settings = Settings { handshake_timeout: limit, ..settings() };
     let server = serving::start_with(settings, Some(files(directory.path()))).await;
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).await.unwrap();
@@ -141,10 +122,7 @@ async fn a_socket_silent_in_the_handshake_is_closed() {
 async fn a_socket_silent_after_the_handshake_is_closed() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
-    let settings = Settings {
-        preface_timeout: Duration::from_millis(200),
-        ..settings()
-    };
+    let settings = Settings { preface_timeout: Duration::from_millis(200), ..settings() };
     let server = serving::start_with(settings, Some(files(directory.path()))).await;
     let mut silent = connect(server.address, &connector(&ca, None)).await.unwrap();
     assert!(wire::closes_within(&mut silent, Duration::from_secs(3)).await);
@@ -154,10 +132,7 @@ async fn a_socket_silent_after_the_handshake_is_closed() {
 async fn a_socket_silent_in_the_handshake_does_not_hold_the_drain() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
-    let settings = Settings {
-        drain_grace: serving::FOREVER,
-        ..settings()
-    };
+    let settings = Settings { drain_grace: serving::FOREVER, ..settings() };
     let server = serving::start_with(settings, Some(files(directory.path()))).await;
     let _silent = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(50)).await;
@@ -207,17 +182,11 @@ async fn broken_new_files_leave_the_last_good_ones() {
     for (name, content) in [("tls.crt", "no PEM"), ("tls.key", "no PEM")] {
         fs::write(directory.path().join(name), content).unwrap();
         sleep(Duration::from_millis(150)).await;
-        assert_eq!(
-            shown(&connect(server.address, &connector(&ca, None)).await.unwrap()),
-            old
-        );
+        assert_eq!(shown(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
     }
     fs::remove_file(directory.path().join("tls.key")).unwrap();
     sleep(Duration::from_millis(150)).await;
-    assert_eq!(
-        shown(&connect(server.address, &connector(&ca, None)).await.unwrap()),
-        old
-    );
+    assert_eq!(shown(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
 
     let new = write(directory.path(), &ca);
     assert!(is_shown_soon(server.address, &ca, &new).await);
@@ -229,27 +198,19 @@ async fn a_caller_without_the_required_certificate_is_refused() {
     write(directory.path(), &ca);
     let client_ca = directory.path().join("ca.crt");
     fs::write(&client_ca, ca.pem()).unwrap();
-    let files = Files {
-        client_ca: Some(client_ca),
-        ..files(directory.path())
-    };
+    let files = Files { client_ca: Some(client_ca), ..files(directory.path()) };
     let server = serving::start_with(settings(), Some(files)).await;
 
     for refused in [None, Some(issue(&other))] {
         // In TLS 1.3 the client learns of the refusal when it reads.
         let error = match connect(server.address, &connector(&ca, refused)).await {
-            Ok(mut stream) => timeout(PATIENCE, stream.read_u8())
-                .await
-                .unwrap()
-                .expect_err("refused"),
+            Ok(mut stream) => timeout(PATIENCE, stream.read_u8()).await.unwrap().expect_err("refused"),
             Err(error) => error,
         };
         assert!(error.to_string().contains("alert"), "{error}");
     }
 
-    let stream = connect(server.address, &connector(&ca, Some(issue(&ca))))
-        .await
-        .unwrap();
+    let stream = connect(server.address, &connector(&ca, Some(issue(&ca)))).await.unwrap();
     let mut caller = Caller::over(stream).await.unwrap();
     let answer = end(caller.work("Hold", 0).await.unwrap()).await.unwrap();
     assert_eq!(answer.headers["x-identity"], "true");
@@ -260,18 +221,9 @@ async fn refusal(files: Files) -> String {
     let (readiness, health) = Readiness::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (settings, routes) = (settings(), Routes::new(health));
-    let server = Server {
-        settings,
-        routes,
-        listener,
-        tls: Some(files),
-        ops: None,
-        readiness,
-    };
-    let error = timeout(PATIENCE, server.run(std::future::pending()))
-        .await
-        .unwrap()
-        .expect_err("it does not start");
+    let server = Server { settings, routes, listener, tls: Some(files), ops: None, readiness };
+    let error =
+        timeout(PATIENCE, server.run(std::future::pending())).await.unwrap().expect_err("it does not start");
     format!("{error}: {:?}", error.source().map(ToString::to_string))
 }
 
@@ -285,44 +237,20 @@ async fn broken_files_at_the_start_are_errors_that_name_them() {
     let bad = directory.path().join("bad.pem");
     let name = bad.display().to_string();
     for broken in [
-        Files {
-            certificate: bad.clone(),
-            ..good.clone()
-        },
-        Files {
-            key: bad.clone(),
-            ..good.clone()
-        },
-        Files {
-            client_ca: Some(bad.clone()),
-            ..good.clone()
-        },
+        Files { certificate: bad.clone(), ..good.clone() },
+        Files { key: bad.clone(), ..good.clone() },
+        Files { client_ca: Some(bad.clone()), ..good.clone() },
     ] {
-        for content in [
-            "",
-            "no PEM",
-            "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n",
-        ] {
+        for content in ["", "no PEM", "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n"] {
             fs::write(&bad, content).unwrap();
             let said = refusal(broken.clone()).await;
             assert!(said.contains(&name), "{said}");
         }
     }
 
-    fs::write(
-        &bad,
-        "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n",
-    )
-    .unwrap();
-    let said = refusal(Files {
-        key: bad.clone(),
-        ..good.clone()
-    })
-    .await;
-    assert!(
-        !said.contains("c2VjcmV0"),
-        "a key with its line breaks lost is not quoted: {said}"
-    );
+    fs::write(&bad, "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n").unwrap();
+    let said = refusal(Files { key: bad.clone(), ..good.clone() }).await;
+    assert!(!said.contains("c2VjcmV0"), "a key with its line breaks lost is not quoted: {said}");
 
     fs::write(&bad, KeyPair::generate().unwrap().serialize_pem()).unwrap();
     let said = refusal(Files { key: bad, ..good }).await;

@@ -97,11 +97,7 @@ pub(crate) async fn next(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         stream.read_exact(&mut payload).await?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Ok(Frame {
-            kind: head[3],
-            stream,
-            payload,
-        })
+        Ok(Frame { kind: head[3], stream, payload })
     };
     timeout(PATIENCE, reading).await.expect("a frame or the end")
 }

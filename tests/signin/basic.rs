@@ -28,12 +28,7 @@ async fn basic_registry() -> ScriptedRegistry {
 #[tokio::test]
 async fn basic_is_shown_once_it_is_asked_for_and_then_with_every_call() {
     let (registry, files) = (basic_registry().await, Files::new());
-    let calls = Calls::to(signed_in(
-        registry.address(),
-        files.password("alice", "secret"),
-        None,
-    ))
-    .await;
+    let calls = Calls::to(signed_in(registry.address(), files.password("alice", "secret"), None)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "alice");
     assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
     let shown: Vec<_> = registry.requests().iter().map(basic_of).collect();
@@ -46,34 +41,19 @@ async fn basic_is_shown_once_it_is_asked_for_and_then_with_every_call() {
 async fn a_basic_registry_without_credentials_is_unauthenticated() {
     let registry = basic_registry().await;
     let calls = Calls::to(settings(NAME, registry.address())).await;
-    for refused in [
-        calls.ping().await.map(drop),
-        calls.served("team/app").await.map(drop),
-    ] {
+    for refused in [calls.ping().await.map(drop), calls.served("team/app").await.map(drop)] {
         let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-        assert!(
-            refused.message().contains("user name and a password"),
-            "{refused:?}"
-        );
+        assert!(refused.message().contains("user name and a password"), "{refused:?}");
     }
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_shown_once_a_call() {
     let (registry, files) = (basic_registry().await, Files::new());
-    let calls = Calls::to(signed_in(
-        registry.address(),
-        files.password("alice", "wrong"),
-        None,
-    ))
-    .await;
+    let calls = Calls::to(signed_in(registry.address(), files.password("alice", "wrong"), None)).await;
     let refused = calls.served("team/app").await;
     assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-    assert_eq!(
-        registry.requests().len(),
-        2,
-        "an account is not locked by trying again"
-    );
+    assert_eq!(registry.requests().len(), 2, "an account is not locked by trying again");
 }
 
 #[tokio::test]
@@ -87,18 +67,10 @@ async fn ping_tells_what_the_registry_asks_for() {
     assert_eq!(scheme(pong), AuthScheme::None);
 
     let (basic, files) = (basic_registry().await, Files::new());
-    let calls = Calls::to(signed_in(
-        basic.address(),
-        files.password("alice", "secret"),
-        None,
-    ))
-    .await;
+    let calls = Calls::to(signed_in(basic.address(), files.password("alice", "secret"), None)).await;
     assert_eq!(scheme(calls.ping().await.unwrap()), AuthScheme::Basic);
 
-    let rules = Rules {
-        accounts: vec![("alice".to_owned(), "secret".to_owned())],
-        ..Rules::default()
-    };
+    let rules = Rules { accounts: vec![("alice".to_owned(), "secret".to_owned())], ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let bearer = tokens.registry().await;
     let source = files.password("alice", "secret");
@@ -121,14 +93,6 @@ async fn ping_of_an_open_registry_with_credentials_is_none_and_shows_nothing() {
         assert_eq!(calls.served("team/app").await.unwrap(), "anonymous");
     }
     let requests = open.requests();
-    assert!(
-        requests
-            .iter()
-            .all(|request| request.header("authorization").is_none())
-    );
-    assert_eq!(
-        requests.len(),
-        5,
-        "what it asks for is asked once, not with every call"
-    );
+    assert!(requests.iter().all(|request| request.header("authorization").is_none()));
+    assert_eq!(requests.len(), 5, "what it asks for is asked once, not with every call");
 }

@@ -8,30 +8,20 @@ use crate::{
 };
 
 fn alice() -> Rules {
-    Rules {
-        accounts: vec![("alice".to_owned(), "secret".to_owned())],
-        ..Rules::default()
-    }
+    Rules { accounts: vec![("alice".to_owned(), "secret".to_owned())], ..Rules::default() }
 }
 
 #[tokio::test]
 async fn a_token_is_fetched_by_get_with_service_scope_account_and_basic() {
     let (tokens, files) = (TokenServer::start(alice()).await, Files::new());
     let registry = tokens.registry().await;
-    let calls = Calls::to(signed_in(
-        registry.address(),
-        files.password("alice", "secret"),
-        Some(&tokens),
-    ))
-    .await;
+    let calls =
+        Calls::to(signed_in(registry.address(), files.password("alice", "secret"), Some(&tokens))).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "alice");
     let exchanges = tokens.exchanges();
     assert_eq!(exchanges.len(), 1);
     let exchange = &exchanges[0];
-    assert_eq!(
-        (exchange.method.as_str(), exchange.user.as_str()),
-        ("GET", "alice")
-    );
+    assert_eq!((exchange.method.as_str(), exchange.user.as_str()), ("GET", "alice"));
     let field = |name: &str| exchange.fields.get(name).map(String::as_str);
     assert_eq!(field("service"), Some("test"));
     assert_eq!(field("account"), Some("alice"));
@@ -65,10 +55,7 @@ async fn the_scope_is_the_operations_and_not_the_challenges_placeholder() {
 async fn the_realms_own_query_is_kept() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = crate::support::scripted::ScriptedRegistry::start().await;
-    let (server, realm) = (
-        tokens.clone(),
-        format!("http://{}/token?tenant=7", tokens.address()),
-    );
+    let (server, realm) = (tokens.clone(), format!("http://{}/token?tenant=7", tokens.address()));
     registry.otherwise(move |request| {
         use crate::support::{scripted::Reply, token_server};
         let admitted = server.admits(request, "repository:team/app:pull");
@@ -86,10 +73,7 @@ async fn the_realms_own_query_is_kept() {
 
 #[tokio::test]
 async fn an_identity_token_is_exchanged_by_post() {
-    let rules = Rules {
-        identity: Some("refresh-me".to_owned()),
-        ..alice()
-    };
+    let rules = Rules { identity: Some("refresh-me".to_owned()), ..alice() };
     let (tokens, files) = (TokenServer::start(rules).await, Files::new());
     let registry = tokens.registry().await;
     let source = files.docker_config(serde_json::json!({ NAME: { "identitytoken": "refresh-me" } }));
@@ -103,35 +87,22 @@ async fn an_identity_token_is_exchanged_by_post() {
     assert_eq!(field("grant_type"), Some("refresh_token"));
     assert_eq!(field("service"), Some("test"));
     assert_eq!(field("scope"), Some("repository:team/app:pull"));
-    assert!(
-        !tokens.requests()[0].target.contains("refresh-me"),
-        "a secret is no part of a URL"
-    );
+    assert!(!tokens.requests()[0].target.contains("refresh-me"), "a secret is no part of a URL");
 }
 
 #[tokio::test]
 async fn where_post_is_refused_the_token_is_fetched_by_get() {
     for status in [400, 401, 404, 405] {
-        let rules = Rules {
-            post_refused: Some(status),
-            ..alice()
-        };
+        let rules = Rules { post_refused: Some(status), ..alice() };
         let (tokens, files) = (TokenServer::start(rules).await, Files::new());
         let registry = tokens.registry().await;
         let mut entry = auth("alice", "secret");
         entry["identitytoken"] = "refresh-me".into();
         let source = files.docker_config(serde_json::json!({ NAME: entry }));
         let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
-        assert_eq!(
-            calls.served("team/app").await.unwrap(),
-            "alice",
-            "POST answered {status}"
-        );
+        assert_eq!(calls.served("team/app").await.unwrap(), "alice", "POST answered {status}");
         let exchanges = tokens.exchanges();
-        let methods: Vec<_> = exchanges
-            .iter()
-            .map(|exchange| exchange.method.as_str())
-            .collect();
+        let methods: Vec<_> = exchanges.iter().map(|exchange| exchange.method.as_str()).collect();
         assert_eq!(methods, ["POST", "GET"]);
     }
 }
@@ -139,11 +110,7 @@ async fn where_post_is_refused_the_token_is_fetched_by_get() {
 #[tokio::test]
 async fn the_token_is_in_token_or_in_access_token() {
     for field in ["token", "access_token"] {
-        let tokens = TokenServer::start(Rules {
-            field,
-            ..Rules::default()
-        })
-        .await;
+        let tokens = TokenServer::start(Rules { field, ..Rules::default() }).await;
         let registry = tokens.registry().await;
         let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
         assert_eq!(calls.served("team/app").await.unwrap(), "anonymous", "{field}");
@@ -152,10 +119,7 @@ async fn the_token_is_in_token_or_in_access_token() {
 
 #[tokio::test]
 async fn without_expires_in_a_token_is_used_again_but_not_for_longer_than_a_minute() {
-    let rules = Rules {
-        says_lifetime: false,
-        ..Rules::default()
-    };
+    let rules = Rules { says_lifetime: false, ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
@@ -167,10 +131,7 @@ async fn without_expires_in_a_token_is_used_again_but_not_for_longer_than_a_minu
 
 #[tokio::test]
 async fn a_token_is_renewed_before_its_end() {
-    let rules = Rules {
-        lifetime: Duration::from_secs(2),
-        ..Rules::default()
-    };
+    let rules = Rules { lifetime: Duration::from_secs(2), ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
@@ -179,11 +140,7 @@ async fn a_token_is_renewed_before_its_end() {
         let without = |request: &&crate::support::wire::Request| request.header("authorization").is_none();
         requests.iter().filter(without).count()
     };
-    assert_eq!(
-        refused(registry.requests()),
-        1,
-        "the first call learns the challenge"
-    );
+    assert_eq!(refused(registry.requests()), 1, "the first call learns the challenge");
     tokio::time::sleep(Duration::from_millis(1700)).await;
     calls.served("team/app").await.unwrap();
     assert_eq!(tokens.exchanges().len(), 2);

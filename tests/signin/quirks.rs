@@ -12,10 +12,7 @@ use crate::{
 };
 
 fn admin() -> Rules {
-    Rules {
-        accounts: vec![("admin".to_owned(), "secret".to_owned())],
-        ..Rules::default()
-    }
+    Rules { accounts: vec![("admin".to_owned(), "secret".to_owned())], ..Rules::default() }
 }
 
 #[tokio::test]
@@ -61,11 +58,7 @@ async fn a_401_without_a_challenge_is_answered_with_the_challenge_of_v2() {
     });
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "anonymous");
-    let targets: Vec<_> = registry
-        .requests()
-        .into_iter()
-        .map(|request| request.target)
-        .collect();
+    let targets: Vec<_> = registry.requests().into_iter().map(|request| request.target).collect();
     assert_eq!(targets.len(), 3, "{targets:?}");
     assert_eq!(targets[1], "/v2/");
 }
@@ -101,20 +94,13 @@ async fn a_catalog_that_refuses_an_anonymous_token_is_unauthenticated() {
     let (registry, challenge) = (ScriptedRegistry::start().await, tokens.challenge());
     registry.otherwise(move |_| Some(Reply::status(401).header("WWW-Authenticate", challenge.clone())));
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
-    assert_refused(
-        calls.catalog().await,
-        Code::Unauthenticated,
-        "REGISTRY_UNAUTHENTICATED",
-    );
+    assert_refused(calls.catalog().await, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
 }
 
 /// nvcr.io.
 #[tokio::test]
 async fn repositories_of_one_registry_may_have_different_token_services() {
-    let (one, two) = (
-        TokenServer::start(Rules::default()).await,
-        TokenServer::start(Rules::default()).await,
-    );
+    let (one, two) = (TokenServer::start(Rules::default()).await, TokenServer::start(Rules::default()).await);
     let (registry, services) = (ScriptedRegistry::start().await, [one.clone(), two.clone()]);
     registry.otherwise(move |request| {
         let service = &services[usize::from(request.target.contains("/two/"))];
@@ -127,11 +113,7 @@ async fn repositories_of_one_registry_may_have_different_token_services() {
     registry_settings.token_realms = vec![one.origin(), two.origin()];
     let calls = Calls::to(registry_settings).await;
     for repository in ["team/one/app", "team/two/app", "team/one/app", "team/two/app"] {
-        assert_eq!(
-            calls.served(repository).await.unwrap(),
-            "anonymous",
-            "{repository}"
-        );
+        assert_eq!(calls.served(repository).await.unwrap(), "anonymous", "{repository}");
     }
 }
 
@@ -182,9 +164,7 @@ async fn a_token_request_to_the_registrys_own_origin_carries_its_headers() {
         })
     });
     let mut registry_settings = settings(NAME, registry.address());
-    registry_settings
-        .headers
-        .insert("x-gateway-key", "open".parse().unwrap());
+    registry_settings.headers.insert("x-gateway-key", "open".parse().unwrap());
     let calls = Calls::to(registry_settings).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "gateway");
 }

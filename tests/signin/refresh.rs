@@ -45,27 +45,16 @@ async fn a_registry_that_never_takes_a_token_gets_one_fresh_token_a_call_and_no_
     for call in 1..=3 {
         let refused = calls.served("team/app").await;
         assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-        assert_eq!(
-            tokens.exchanges().len(),
-            exchanged + call,
-            "one fresh token a call"
-        );
-        assert_eq!(
-            registry.requests().len(),
-            asked + 2 * call,
-            "the old token, then the fresh one"
-        );
+        assert_eq!(tokens.exchanges().len(), exchanged + call, "one fresh token a call");
+        assert_eq!(registry.requests().len(), asked + 2 * call, "the old token, then the fresh one");
     }
 }
 
 #[tokio::test]
 async fn a_403_that_says_the_token_has_expired_is_answered_with_a_fresh_token_once() {
     let tokens = TokenServer::start(Rules::default()).await;
-    let (registry, server, closed) = (
-        ScriptedRegistry::start().await,
-        tokens.clone(),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let (registry, server, closed) =
+        (ScriptedRegistry::start().await, tokens.clone(), Arc::new(AtomicBool::new(false)));
     let shut = Arc::clone(&closed);
     registry.otherwise(move |request| {
         let user = server.admits(request, &token_server::scope_of(&request.target));
@@ -84,11 +73,7 @@ async fn a_403_that_says_the_token_has_expired_is_answered_with_a_fresh_token_on
     closed.store(true, SeqCst);
     let refused = calls.served("team/app").await;
     assert_refused(refused, Code::PermissionDenied, "REGISTRY_DENIED");
-    assert_eq!(
-        tokens.exchanges().len(),
-        3,
-        "the fresh token was refused too, and that is the answer"
-    );
+    assert_eq!(tokens.exchanges().len(), 3, "the fresh token was refused too, and that is the answer");
 }
 
 #[tokio::test]
@@ -105,15 +90,9 @@ async fn a_403_for_any_other_reason_costs_no_token() {
     });
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
     for _ in 0..3 {
-        let refused = assert_refused(
-            calls.served("team/app").await,
-            Code::PermissionDenied,
-            "REGISTRY_DENIED",
-        );
-        assert!(
-            refused.message().contains("not found, or access denied"),
-            "{refused:?}"
-        );
+        let refused =
+            assert_refused(calls.served("team/app").await, Code::PermissionDenied, "REGISTRY_DENIED");
+        assert!(refused.message().contains("not found, or access denied"), "{refused:?}");
     }
     assert_eq!(tokens.exchanges().len(), 1);
 }

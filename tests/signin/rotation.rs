@@ -127,9 +127,7 @@ async fn a_rotated_password_is_used_at_once_when_the_old_one_is_refused() {
 async fn a_rotated_docker_config_is_used_within_five_seconds_though_the_old_one_still_works() {
     for rotation in ROTATIONS {
         let rules = Rules {
-            accounts: ["first", "second"]
-                .map(|password| ("alice".to_owned(), password.to_owned()))
-                .to_vec(),
+            accounts: ["first", "second"].map(|password| ("alice".to_owned(), password.to_owned())).to_vec(),
             lifetime: Duration::from_secs(300),
             ..Rules::default()
         };
@@ -139,9 +137,7 @@ async fn a_rotated_docker_config_is_used_within_five_seconds_though_the_old_one_
         let directory = files.path("");
         rotation.put(&directory, "config.json", &config("first"));
         let registry = tokens.registry().await;
-        let source = CredentialSource::DockerConfig {
-            file: files.path("config.json"),
-        };
+        let source = CredentialSource::DockerConfig { file: files.path("config.json") };
         let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
         let used = || {
             let requests = tokens.requests();
@@ -167,10 +163,7 @@ async fn a_rotated_docker_config_is_used_within_five_seconds_though_the_old_one_
 #[tokio::test]
 async fn a_password_that_the_token_service_refuses_is_read_again_at_once() {
     let account = |password: &str| vec![("alice".to_owned(), password.to_owned())];
-    let rules = Rules {
-        accounts: account("first"),
-        ..Rules::default()
-    };
+    let rules = Rules { accounts: account("first"), ..Rules::default() };
     let (tokens, files) = (TokenServer::start(rules).await, Files::new());
     let registry = tokens.registry().await;
     let source = files.password("alice", "first");
@@ -190,11 +183,7 @@ async fn a_rotated_token_file_is_used_at_once_when_the_old_token_is_refused() {
     let taken = Arc::clone(&good);
     registry.otherwise(move |request| {
         let good = request.header("authorization") == Some(taken.lock().unwrap().as_str());
-        Some(if good {
-            token_server::content(&request.target, "alice")
-        } else {
-            Reply::status(401)
-        })
+        Some(if good { token_server::content(&request.target, "alice") } else { Reply::status(401) })
     });
     let token_file = files.write("token", "first");
     let source = CredentialSource::Token { token_file };

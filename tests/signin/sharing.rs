@@ -17,10 +17,7 @@ use crate::{
 
 fn team(users: &[&str]) -> Rules {
     Rules {
-        accounts: users
-            .iter()
-            .map(|user| ((*user).to_owned(), "secret".to_owned()))
-            .collect(),
+        accounts: users.iter().map(|user| ((*user).to_owned(), "secret".to_owned())).collect(),
         ..Rules::default()
     }
 }
@@ -70,11 +67,8 @@ async fn a_thousand_calls_with_a_cold_cache_are_one_exchange_for_each_credential
     for (repository, user) in served {
         assert_eq!(user.unwrap(), repository.split_once('/').unwrap().0);
     }
-    let mut exchanges: Vec<_> = tokens
-        .exchanges()
-        .iter()
-        .map(|exchange| format!("{} {}", exchange.user, exchange.scope()))
-        .collect();
+    let mut exchanges: Vec<_> =
+        tokens.exchanges().iter().map(|exchange| format!("{} {}", exchange.user, exchange.scope())).collect();
     exchanges.sort();
     let expected = [
         "alice repository:alice/one:pull",
@@ -170,10 +164,7 @@ async fn a_caller_that_goes_away_takes_no_other_callers_token_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_two_seconds_fail_no_call_in_eight_seconds_of_load() {
-    let rules = Rules {
-        lifetime: Duration::from_secs(2),
-        ..Rules::default()
-    };
+    let rules = Rules { lifetime: Duration::from_secs(2), ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
     let mut registry_settings = settings(NAME, registry.address());
@@ -195,8 +186,5 @@ async fn tokens_of_two_seconds_fail_no_call_in_eight_seconds_of_load() {
     let made: usize = made.into_iter().sum();
     let exchanges = tokens.exchanges().len();
     assert!(made > 500, "{made} calls are no load");
-    assert!(
-        (4..=12).contains(&exchanges),
-        "{exchanges} exchanges for {made} calls in 8 s"
-    );
+    assert!((4..=12).contains(&exchanges), "{exchanges} exchanges for {made} calls in 8 s");
 }

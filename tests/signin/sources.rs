@@ -51,15 +51,8 @@ async fn a_token_file_is_sent_as_it_is_without_its_line_break() {
 
 /// What setting up a registry with this source says.
 fn problem(source: CredentialSource) -> String {
-    let registry = Settings {
-        credentials: vec![source],
-        ..settings(NAME, "127.0.0.1:1".parse().unwrap())
-    };
-    let limits = Limits {
-        manifest_bytes: 1024,
-        list_page_bytes: 1024,
-        max_pages: 1,
-    };
+    let registry = Settings { credentials: vec![source], ..settings(NAME, "127.0.0.1:1".parse().unwrap()) };
+    let limits = Limits { manifest_bytes: 1024, list_page_bytes: 1024, max_pages: 1 };
     let Err(errors) = Client::new([registry], Box::new(|_| None), limits) else {
         panic!("a broken file was taken");
     };
@@ -93,10 +86,8 @@ fn a_secret_file_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
     for broken in ["", "\n", "two\nlines\n", "nul\0"] {
         let file = files.write("secret", broken);
         let named = file.to_str().unwrap().to_owned();
-        let password = CredentialSource::Password {
-            username: "alice".to_owned(),
-            password_file: file.clone(),
-        };
+        let password =
+            CredentialSource::Password { username: "alice".to_owned(), password_file: file.clone() };
         for source in [password, CredentialSource::Token { token_file: file }] {
             let said = problem(source);
             assert!(said.contains(&named), "{broken:?}: {said}");
@@ -107,9 +98,7 @@ fn a_secret_file_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
 #[test]
 fn a_file_that_is_not_there_at_the_start_is_an_error_that_names_it() {
     let missing = Files::new().path("missing");
-    let said = problem(CredentialSource::DockerConfig {
-        file: missing.clone(),
-    });
+    let said = problem(CredentialSource::DockerConfig { file: missing.clone() });
     assert!(said.contains(missing.to_str().unwrap()), "{said}");
 }
 
@@ -121,9 +110,7 @@ fn a_docker_config_with_nothing_but_a_credential_helper_is_refused() {
         r#"{"auths": {"registry.test": {}}, "credsStore": "desktop"}"#,
         r#"{"credHelpers": {"registry.test": "ecr-login"}}"#,
     ] {
-        let said = problem(CredentialSource::DockerConfig {
-            file: files.write("helper.json", helper),
-        });
+        let said = problem(CredentialSource::DockerConfig { file: files.write("helper.json", helper) });
         assert!(said.contains("credential helper"), "{said}");
     }
 }

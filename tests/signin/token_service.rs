@@ -18,10 +18,7 @@ use crate::{
 
 /// What a caller gets when the token service answers with this.
 async fn answered(reply: Reply) -> (Status, TokenServer) {
-    let rules = Rules {
-        reply: Some(reply),
-        ..Rules::default()
-    };
+    let rules = Rules { reply: Some(reply), ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
@@ -82,11 +79,7 @@ async fn an_odd_lifetime_does_not_make_a_token_unusable() {
             })
         });
         let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
-        assert_eq!(
-            calls.served("team/app").await.unwrap(),
-            "v1",
-            "expires_in {lifetime}"
-        );
+        assert_eq!(calls.served("team/app").await.unwrap(), "v1", "expires_in {lifetime}");
     }
 }
 
@@ -124,32 +117,19 @@ async fn a_token_service_that_hangs_is_given_up() {
     })
     .await;
     let began = Instant::now();
-    assert_refused(
-        calls.served("team/app").await,
-        Code::Unavailable,
-        "REGISTRY_TIMEOUT",
-    );
+    assert_refused(calls.served("team/app").await, Code::Unavailable, "REGISTRY_TIMEOUT");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_unauthenticated_with_a_reason_and_without_the_password() {
-    let rules = Rules {
-        accounts: vec![("alice".to_owned(), "secret".to_owned())],
-        ..Rules::default()
-    };
+    let rules = Rules { accounts: vec![("alice".to_owned(), "secret".to_owned())], ..Rules::default() };
     let (tokens, files) = (TokenServer::start(rules).await, Files::new());
     let registry = tokens.registry().await;
     let source = files.password("alice", "not-the-secret");
     let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
-    let refused = assert_refused(
-        calls.served("team/app").await,
-        Code::Unauthenticated,
-        "REGISTRY_UNAUTHENTICATED",
-    );
-    assert!(
-        refused.message().contains("does not accept the credentials"),
-        "{refused:?}"
-    );
+    let refused =
+        assert_refused(calls.served("team/app").await, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
+    assert!(refused.message().contains("does not accept the credentials"), "{refused:?}");
     assert!(!format!("{refused:?}").contains("not-the-secret"));
 }

@@ -1,9 +1,5 @@
 //! Callers who stand still: what their streams hold, and when they end.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -37,15 +33,8 @@ impl Standing {
     async fn new(write_stall: Duration, deadline: Option<Duration>) -> Self {
         let registry = support::demo_registry().await;
         let proxy = FaultProxy::start(registry.address());
-        let streams = StreamLimits {
-            max_streams: 1,
-            memory_bytes: 1 << 20,
-            write_stall,
-        };
-        let options = Options {
-            streams,
-            ..Options::default()
-        };
+        let streams = StreamLimits { max_streams: 1, memory_bytes: 1 << 20, write_stall };
+        let options = Options { streams, ..Options::default() };
         let service = Service::start(vec![settings("demo.local", proxy.address())], options).await;
         let sample = support::sample();
         let blobs = sample.repository(APP).unwrap().blobs();
@@ -58,26 +47,12 @@ impl Standing {
         if let Some(deadline) = deadline {
             // As metadata alone: the caller's own timer would end the call before the service does.
             let value = format!("{}m", deadline.as_millis());
-            request
-                .metadata_mut()
-                .insert("grpc-timeout", value.parse().unwrap());
+            request.metadata_mut().insert("grpc-timeout", value.parse().unwrap());
         }
-        let mut stream = service
-            .client()
-            .await
-            .stream_blob(request)
-            .await
-            .unwrap()
-            .into_inner();
+        let mut stream = service.client().await.stream_blob(request).await.unwrap().into_inner();
         let first = stream.next().await.unwrap().unwrap();
         assert!(matches!(first.frame, Some(Frame::Header(_))));
-        Self {
-            service,
-            proxy,
-            _registry: registry,
-            content: content.clone(),
-            stream,
-        }
+        Self { service, proxy, _registry: registry, content: content.clone(), stream }
     }
 
     /// Waits until no connection to the registry is open; fails the test after `limit`.
@@ -91,9 +66,7 @@ impl Standing {
 #[tokio::test]
 async fn a_reader_who_stands_still_holds_no_connection_and_goes_on_byte_for_byte() {
     let mut standing = Standing::new(Duration::from_secs(60), None).await;
-    standing
-        .gives_the_connection_back_within(Duration::from_secs(8))
-        .await;
+    standing.gives_the_connection_back_within(Duration::from_secs(8)).await;
     let mut received = Vec::new();
     let mut resumes = None;
     while let Some(message) = standing.stream.next().await {
@@ -122,36 +95,21 @@ async fn a_reader_who_stands_still_for_too_long_is_reset_and_its_permit_is_free(
         digest: format!("sha256:{}", "0".repeat(64)),
         ..StreamBlobRequest::default()
     };
-    let status = standing
-        .service
-        .client()
-        .await
-        .stream_blob(again)
-        .await
-        .unwrap_err();
-    assert_eq!(
-        status.code(),
-        Code::NotFound,
-        "the only permit was free again: {status:?}"
-    );
+    let status = standing.service.client().await.stream_blob(again).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "the only permit was free again: {status:?}");
     let end = loop {
         match standing.stream.next().await {
             Some(Ok(_)) => {}
             end => break end,
         }
     };
-    assert!(
-        end.is_some_and(|end| end.is_err()),
-        "the stream ended with a status other than OK"
-    );
+    assert!(end.is_some_and(|end| end.is_err()), "the stream ended with a status other than OK");
 }
 
 #[tokio::test]
 async fn a_deadline_ends_a_stream_that_nobody_reads() {
     let began = Instant::now();
     let standing = Standing::new(Duration::from_secs(60), Some(Duration::from_millis(500))).await;
-    standing
-        .gives_the_connection_back_within(Duration::from_secs(2))
-        .await;
+    standing.gives_the_connection_back_within(Duration::from_secs(2)).await;
     assert!(began.elapsed() >= Duration::from_millis(400));
 }

@@ -51,9 +51,7 @@ impl Files {
     /// A docker config with these entries.
     pub fn docker_config(&self, auths: serde_json::Value) -> CredentialSource {
         let config = serde_json::json!({ "auths": auths });
-        CredentialSource::DockerConfig {
-            file: self.write("config.json", config.to_string()),
-        }
+        CredentialSource::DockerConfig { file: self.write("config.json", config.to_string()) }
     }
 }
 
@@ -73,10 +71,7 @@ pub fn signed_in(address: SocketAddr, source: CredentialSource, tokens: Option<&
 
 /// A registry without credentials, and with one token service.
 pub fn anonymous(address: SocketAddr, tokens: &TokenServer) -> Settings {
-    Settings {
-        token_realms: vec![tokens.origin()],
-        ..settings(NAME, address)
-    }
+    Settings { token_realms: vec![tokens.origin()], ..settings(NAME, address) }
 }
 
 /// The service in front of one registry, and a client of it.
@@ -96,16 +91,11 @@ impl Calls {
 
     pub async fn with(settings: Vec<Settings>, options: Options) -> Self {
         let service = Service::start(settings, options).await;
-        Self {
-            client: service.client().await,
-            _service: service,
-        }
+        Self { client: service.client().await, _service: service }
     }
 
     pub async fn ping(&self) -> Result<PingResponse, Status> {
-        let request = PingRequest {
-            registry: NAME.to_owned(),
-        };
+        let request = PingRequest { registry: NAME.to_owned() };
         Ok(self.client.clone().ping(request).await?.into_inner())
     }
 
@@ -132,13 +122,7 @@ impl Calls {
             reference: reference.to_owned(),
             ..GetManifestRequest::default()
         };
-        Ok(self
-            .client
-            .clone()
-            .get_manifest(request)
-            .await?
-            .into_inner()
-            .content)
+        Ok(self.client.clone().get_manifest(request).await?.into_inner().content)
     }
 
     /// Reads a blob to its end; what it holds is another test's concern.
@@ -155,17 +139,8 @@ impl Calls {
     }
 
     pub async fn catalog(&self) -> Result<Vec<String>, Status> {
-        let request = ListCatalogRequest {
-            registry: NAME.to_owned(),
-            ..ListCatalogRequest::default()
-        };
-        Ok(self
-            .client
-            .clone()
-            .list_catalog(request)
-            .await?
-            .into_inner()
-            .repositories)
+        let request = ListCatalogRequest { registry: NAME.to_owned(), ..ListCatalogRequest::default() };
+        Ok(self.client.clone().list_catalog(request).await?.into_inner().repositories)
     }
 }
 
@@ -174,10 +149,6 @@ impl Calls {
 pub fn assert_refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str) -> Status {
     let status = outcome.unwrap_err();
     assert_eq!(status.code(), code, "{status:?}");
-    assert_eq!(
-        status.get_details_error_info().unwrap().reason,
-        reason,
-        "{status:?}"
-    );
+    assert_eq!(status.get_details_error_info().unwrap().reason, reason, "{status:?}");
     status
 }

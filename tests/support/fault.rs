@@ -63,29 +63,17 @@ pub struct When {
 
 impl When {
     pub fn always(contains: &'static str) -> Self {
-        Self {
-            contains,
-            from: 1,
-            to: usize::MAX,
-        }
+        Self { contains, from: 1, to: usize::MAX }
     }
 
     /// Only the `n`-th matching request after the fault was put in, counted from 1.
     pub fn nth(n: usize, contains: &'static str) -> Self {
-        Self {
-            contains,
-            from: n,
-            to: n,
-        }
+        Self { contains, from: n, to: n }
     }
 
     /// The first `n` matching requests.
     pub fn first(n: usize, contains: &'static str) -> Self {
-        Self {
-            contains,
-            from: 1,
-            to: n,
-        }
+        Self { contains, from: 1, to: n }
     }
 }
 
@@ -128,12 +116,7 @@ impl FaultProxy {
                 }
             }
         });
-        Self {
-            address,
-            rules,
-            ledger,
-            _accepting: AbortOnDropHandle::new(accepting),
-        }
+        Self { address, rules, ledger, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.

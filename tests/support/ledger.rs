@@ -45,20 +45,12 @@ impl Ledger {
 
     /// All requests so far.
     pub fn requests(&self) -> Vec<Request> {
-        self.0
-            .borrow()
-            .iter()
-            .filter_map(|connection| connection.request.clone())
-            .collect()
+        self.0.borrow().iter().filter_map(|connection| connection.request.clone()).collect()
     }
 
     /// How many connections are open now.
     pub fn open(&self) -> usize {
-        self.0
-            .borrow()
-            .iter()
-            .filter(|connection| connection.closed.is_none())
-            .count()
+        self.0.borrow().iter().filter(|connection| connection.closed.is_none()).count()
     }
 
     /// How many faults struck: a test that expects to survive one should also see that there was one.
@@ -86,18 +78,9 @@ impl Ledger {
         self.0.send_modify(|connections| {
             index = connections.len();
             let opened = Instant::now();
-            connections.push(Connection {
-                opened,
-                request: None,
-                faults: 0,
-                body_sent: 0,
-                closed: None,
-            });
+            connections.push(Connection { opened, request: None, faults: 0, body_sent: 0, closed: None });
         });
-        Entry {
-            ledger: self.clone(),
-            index,
-        }
+        Entry { ledger: self.clone(), index }
     }
 }
 
@@ -109,9 +92,7 @@ pub struct Entry {
 
 impl Entry {
     pub(super) fn update(&self, change: impl FnOnce(&mut Connection)) {
-        self.ledger
-            .0
-            .send_modify(|connections| change(&mut connections[self.index]));
+        self.ledger.0.send_modify(|connections| change(&mut connections[self.index]));
     }
 
     pub(super) fn close(&self, by: ClosedBy) {

@@ -1,10 +1,7 @@
 //! What the tests put around the service: sample content, a proxy that breaks things, and a registry that says exactly
 //! what it is told to. A test binary includes it with `mod support;`.
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![expect(
-    unreachable_pub,
-    reason = "what a test binary has is reachable from nowhere else"
-)]
+#![expect(unreachable_pub, reason = "what a test binary has is reachable from nowhere else")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,12 +10,14 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod call;
 pub mod calls;
 pub mod fault;
 pub mod ledger;
 mod relay;
 pub mod scripted;
 pub mod service;
+pub mod status;
 pub mod token_server;
 pub mod wire;
 
@@ -41,7 +40,5 @@ pub async fn demo_registry() -> DemoRegistry {
 
 /// A listener on a free port of 127.0.0.1.
 pub async fn listen() -> TcpListener {
-    TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .expect("a free port on 127.0.0.1")
+    TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on 127.0.0.1")
 }

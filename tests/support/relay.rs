@@ -82,12 +82,7 @@ async fn send(
     };
     spoil_head(&mut head, faults).await;
     client.write_all(&head.encode()).await?;
-    let mut body = Body {
-        client,
-        entry,
-        faults,
-        position: 0,
-    };
+    let mut body = Body { client, entry, faults, position: 0 };
     let mut chunk = first;
     // What `read_buf` reads is what the buffer has room for.
     chunk.reserve(RELAYED_AT_ONCE);
@@ -194,8 +189,7 @@ impl Body<'_> {
             let written = self.client.write(left).await?;
             left = &left[written..];
             self.position += written as u64;
-            self.entry
-                .update(|connection| connection.body_sent += written as u64);
+            self.entry.update(|connection| connection.body_sent += written as u64);
         }
         Ok(())
     }

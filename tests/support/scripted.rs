@@ -31,21 +31,13 @@ pub enum Reply {
 impl Reply {
     /// An answer with this status, no headers and no body.
     pub fn status(status: u16) -> Self {
-        let head = Head {
-            start_line: format!("HTTP/1.1 {status} Scripted"),
-            headers: Vec::new(),
-        };
-        Self::Message {
-            head,
-            body: Vec::new(),
-        }
+        let head = Head { start_line: format!("HTTP/1.1 {status} Scripted"), headers: Vec::new() };
+        Self::Message { head, body: Vec::new() }
     }
 
     /// 200 with a JSON document.
     pub fn json(document: &serde_json::Value) -> Self {
-        Self::status(200)
-            .header("Content-Type", "application/json")
-            .body(document.to_string())
+        Self::status(200).header("Content-Type", "application/json").body(document.to_string())
     }
 
     /// Adds a header; the same name may come more than once.
@@ -131,11 +123,7 @@ impl ScriptedRegistry {
                 }
             }
         });
-        Self {
-            address,
-            script,
-            _accepting: AbortOnDropHandle::new(accepting),
-        }
+        Self { address, script, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
@@ -172,23 +160,13 @@ impl ScriptedRegistry {
     /// Method and target of what was expected by [`ScriptedRegistry::on`] and has not come.
     pub fn missing(&self) -> Vec<(String, String)> {
         let script = self.script.lock().unwrap();
-        let missing = script
-            .lines
-            .iter()
-            .filter(|line| !line.repeat && !line.replies.is_empty());
-        missing
-            .map(|line| (line.method.clone(), line.target.clone()))
-            .collect()
+        let missing = script.lines.iter().filter(|line| !line.repeat && !line.replies.is_empty());
+        missing.map(|line| (line.method.clone(), line.target.clone())).collect()
     }
 
     fn add(&self, method: &str, target: &str, replies: VecDeque<Reply>, repeat: bool) {
         let (method, target) = (method.to_owned(), target.to_owned());
-        self.script.lock().unwrap().lines.push(Line {
-            method,
-            target,
-            replies,
-            repeat,
-        });
+        self.script.lock().unwrap().lines.push(Line { method, target, replies, repeat });
     }
 }
 
@@ -199,13 +177,11 @@ impl Script {
             .lines
             .iter_mut()
             .filter(|line| line.method == request.method && line.target == request.target)
-            .find_map(|line| {
-                if line.repeat {
-                    line.replies.front().cloned()
-                } else {
-                    line.replies.pop_front()
-                }
-            });
+            .find_map(
+                |line| {
+                    if line.repeat { line.replies.front().cloned() } else { line.replies.pop_front() }
+                },
+            );
         let reply = scripted.or_else(|| self.otherwise.as_ref().and_then(|answer| answer(&request)));
         reply.unwrap_or_else(|| {
             self.unexpected.push(request);

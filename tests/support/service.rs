@@ -35,11 +35,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             allow_unlisted: false,
-            limits: Limits {
-                manifest_bytes: 4 << 20,
-                list_page_bytes: 4 << 20,
-                max_pages: 100,
-            },
+            limits: Limits { manifest_bytes: 4 << 20, list_page_bytes: 4 << 20, max_pages: 100 },
             streams: StreamLimits {
                 max_streams: 1000,
                 memory_bytes: 256 << 20,
@@ -62,20 +58,12 @@ impl Service {
 
     /// A service in front of some registries; the first one is the default.
     pub async fn start(registries: Vec<Settings>, options: Options) -> Self {
-        let names: Vec<Registry> = registries
-            .iter()
-            .map(|settings| settings.registry.clone())
-            .collect();
+        let names: Vec<Registry> = registries.iter().map(|settings| settings.registry.clone()).collect();
         let allow_unlisted = options.allow_unlisted;
         let template = registries[0].clone();
         let unlisted = move |registry: &Registry| {
             let url = Settings::default_url(registry).ok()?;
-            let settings = Settings {
-                registry: registry.clone(),
-                url,
-                listed: false,
-                ..template.clone()
-            };
+            let settings = Settings { registry: registry.clone(), url, listed: false, ..template.clone() };
             allow_unlisted.then_some(settings)
         };
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
@@ -86,22 +74,11 @@ impl Service {
         let routes = add_reflection(routes, proto::DESCRIPTORS).unwrap();
         let listener = super::listen().await;
         let address = listener.local_addr().unwrap();
-        let server = Server {
-            settings: options.server,
-            routes,
-            listener,
-            tls: None,
-            ops: None,
-            readiness,
-        };
+        let server = Server { settings: options.server, routes, listener, tls: None, ops: None, readiness };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move { server.run(stopped).await.unwrap() });
-        Self {
-            address,
-            task,
-            _stop: stop.drop_guard(),
-        }
+        Self { address, task, _stop: stop.drop_guard() }
     }
 
     /// A client on a connection of its own.

@@ -90,19 +90,13 @@ pub struct TokenServer {
 
 impl TokenServer {
     pub async fn start(rules: Rules) -> Self {
-        let state = State {
-            rules,
-            ..State::default()
-        };
+        let state = State { rules, ..State::default() };
         let (server, state) = (ScriptedRegistry::start().await, Arc::new(Mutex::new(state)));
         server.otherwise({
             let state = Arc::clone(&state);
             move |request| Some(state.lock().unwrap().answer(request))
         });
-        Self {
-            server: Arc::new(server),
-            state,
-        }
+        Self { server: Arc::new(server), state }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -195,11 +189,7 @@ pub fn basic_of(request: &Request) -> Option<(String, String)> {
 impl State {
     fn answer(&mut self, request: &Request) -> Reply {
         let query = request.target.split_once('?').map_or("", |(_, query)| query);
-        let form = if request.method == "POST" {
-            request.body.as_slice()
-        } else {
-            query.as_bytes()
-        };
+        let form = if request.method == "POST" { request.body.as_slice() } else { query.as_bytes() };
         let fields: HashMap<String, String> = form_urlencoded::parse(form).into_owned().collect();
         let basic = basic_of(request);
         let user = basic.as_ref().map_or("", |(user, _)| user.as_str());

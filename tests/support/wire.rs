@@ -18,10 +18,7 @@ pub struct Head {
 impl Head {
     /// The value of the first field of that name, in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .headers
-            .iter()
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        let mut found = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value.as_str())
     }
 
@@ -74,11 +71,7 @@ pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Opti
             return Err(malformed("the head is too long"));
         }
         if stream.read_buf(&mut bytes).await? == 0 {
-            return if bytes.is_empty() {
-                Ok(None)
-            } else {
-                Err(io::ErrorKind::UnexpectedEof.into())
-            };
+            return if bytes.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
     }
 }
@@ -94,9 +87,7 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<O
     };
     let (method, target) = (method.to_owned(), target.to_owned());
     let length = match head.header("content-length") {
-        Some(length) => length
-            .parse()
-            .map_err(|_| malformed("Content-Length is not a number"))?,
+        Some(length) => length.parse().map_err(|_| malformed("Content-Length is not a number"))?,
         None => 0,
     };
     if length > MAX_BYTES {
@@ -107,12 +98,7 @@ pub async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<O
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(Some(Request {
-        method,
-        target,
-        head,
-        body,
-    }))
+    Ok(Some(Request { method, target, head, body }))
 }
 
 fn parse_head(bytes: &[u8]) -> io::Result<Head> {
@@ -120,10 +106,7 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     let mut lines = text.trim_end().split("\r\n");
     let start_line = lines.next().unwrap_or_default().to_owned();
     let headers = lines
-        .map(|line| {
-            line.split_once(':')
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        })
+        .map(|line| line.split_once(':').map(|(name, value)| (name.to_owned(), value.trim().to_owned())))
         .collect::<Option<_>>()
         .ok_or_else(|| malformed("a header line without a colon"))?;
     Ok(Head { start_line, headers })

@@ -105,10 +105,8 @@ impl Client {
             repeated: false,
         };
         blob.open().await?;
-        let whole = range.offset == 0
-            && range
-                .limit
-                .is_none_or(|limit| blob.size.is_some_and(|size| limit >= size));
+        let whole =
+            range.offset == 0 && range.limit.is_none_or(|limit| blob.size.is_some_and(|size| limit >= size));
         if whole {
             blob.verifier = Some(Verifier::new(digest.algorithm()));
         }
@@ -190,11 +188,7 @@ impl Blob {
 
     fn hand_out(&mut self, max: usize) -> Result<Bytes, RexError> {
         let left = self.stop().map_or(u64::MAX, |stop| stop - self.position);
-        let length = self
-            .pending
-            .len()
-            .min(max.max(1))
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let length = self.pending.len().min(max.max(1)).min(usize::try_from(left).unwrap_or(usize::MAX));
         // A copy: a slice would keep the whole buffer it was read into, 400 KiB of hyper's, for as long as it waits for a
         // caller who does not read. It is in the cache for the hash anyway.
         let piece = Bytes::copy_from_slice(&self.pending.split_to(length));
@@ -218,15 +212,9 @@ impl Blob {
         if computed == self.digest {
             return Ok(());
         }
-        let problem = format!(
-            "{} bytes came for {}, and their digest is {computed}",
-            verifier.seen(),
-            self.digest
-        );
-        Err(RexError::Integrity {
-            at: self.at(),
-            problem,
-        })
+        let problem =
+            format!("{} bytes came for {}, and their digest is {computed}", verifier.seen(), self.digest);
+        Err(RexError::Integrity { at: self.at(), problem })
     }
 
     /// Waits for bytes, for the end, or for a connection that can give them.
@@ -254,20 +242,11 @@ impl Blob {
                 match self.end {
                     Some(end) if arrived < end => {
                         let problem = "the body ended early".to_owned();
-                        self.cut(RexError::Network {
-                            at: self.at(),
-                            problem,
-                            cause: None,
-                        })
-                        .await
+                        self.cut(RexError::Network { at: self.at(), problem, cause: None }).await
                     }
                     None if short > 0 => {
                         let (offset, size) = (self.position, Some(self.position - short));
-                        Err(RexError::Range {
-                            at: self.at(),
-                            offset,
-                            size,
-                        })
+                        Err(RexError::Range { at: self.at(), offset, size })
                     }
                     _ => {
                         self.source = Source::Finished;
@@ -317,9 +296,7 @@ impl Blob {
 
     /// The end that the caller's limit asks for.
     fn wanted(&self) -> Option<u64> {
-        self.range
-            .limit
-            .map(|limit| self.range.offset.saturating_add(limit))
+        self.range.limit.map(|limit| self.range.offset.saturating_add(limit))
     }
 
     fn at(&self) -> At {
@@ -327,17 +304,11 @@ impl Blob {
     }
 
     fn invalid(&self, problem: String) -> RexError {
-        RexError::Validation {
-            at: self.at(),
-            problem,
-        }
+        RexError::Validation { at: self.at(), problem }
     }
 }
 
 /// Whether an error is a lost connection, after which the rest can be asked for.
 fn is_cut(error: &RexError) -> bool {
-    matches!(
-        error,
-        RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. }
-    )
+    matches!(error, RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. })
 }

@@ -23,10 +23,7 @@ impl Blob {
             206 => self.take_part(answer),
             200..=299 => self.take_all(answer, first_time),
             416 if first_time => self.past_the_end(answer).await,
-            _ => Err(answer
-                .rejection()
-                .await
-                .into_error(Missing::Blob, self.digest.as_str())),
+            _ => Err(answer.rejection().await.into_error(Missing::Blob, self.digest.as_str())),
         }
     }
 
@@ -38,64 +35,39 @@ impl Blob {
         }
         let url = endpoint::blob(&self.upstream.base(), &self.target.repository, &self.digest);
         let (scope, protocol, deadline) = (&self.scope, Protocol::Http1, self.deadline);
-        self.upstream
-            .send(&Request {
-                method,
-                url,
-                scope,
-                headers,
-                protocol,
-                deadline,
-            })
-            .await
+        self.upstream.send(&Request { method, url, scope, headers, protocol, deadline }).await
     }
 
     /// 206: only with a `Content-Range` that begins where it was asked to, of a blob of the same size.
     fn take_part(&mut self, answer: Answer) -> Result<(), RexError> {
         let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
-        let Some(ContentRange {
-            bytes: Some((first, last)),
-            size,
-        }) = range
-        else {
+        let Some(ContentRange { bytes: Some((first, last)), size }) = range else {
             return Err(answer.invalid("a 206 without a valid Content-Range"));
         };
-        if first != self.position || self.end.is_some_and(|end| last >= end) {
+        if first != self.position || self.stop().is_some_and(|stop| last >= stop) {
             let asked = self.position;
-            return Err(answer.invalid(format!(
-                "bytes from {asked} were asked for, and bytes {first}-{last} came"
-            )));
+            return Err(
+                answer.invalid(format!("bytes from {asked} were asked for, and bytes {first}-{last} came"))
+            );
         }
         self.learn(&answer, size)?;
         self.settle_end();
-        self.source = Source::Open {
-            body: Box::new(answer.into_body()?),
-            skip: 0,
-        };
+        self.source = Source::Open { body: Box::new(answer.into_body()?), skip: 0 };
         Ok(())
     }
 
     /// 200: the whole blob. What comes before the position is skipped; a resumed read allows that once.
     fn take_all(&mut self, answer: Answer, first_time: bool) -> Result<(), RexError> {
-        let size = answer
-            .header(header::CONTENT_LENGTH)
-            .and_then(|length| length.parse().ok());
+        let size = answer.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
         self.learn(&answer, size)?;
         if !first_time && self.position > 0 && std::mem::replace(&mut self.repeated, true) {
             return Err(answer.invalid("it ignores ranges, and the connection broke more than once"));
         }
         if let Some(size) = self.size.filter(|size| self.position > *size) {
-            return Err(RexError::Range {
-                at: answer.at(),
-                offset: self.position,
-                size: Some(size),
-            });
+            return Err(RexError::Range { at: answer.at(), offset: self.position, size: Some(size) });
         }
         self.settle_end();
-        self.source = Source::Open {
-            body: Box::new(answer.into_body()?),
-            skip: self.position,
-        };
+        self.source = Source::Open { body: Box::new(answer.into_body()?), skip: self.position };
         Ok(())
     }
 
@@ -106,18 +78,12 @@ impl Blob {
             Some(size) => Some(size),
             None => {
                 let head = self.request(Method::HEAD, None).await?;
-                let length = head
-                    .header(header::CONTENT_LENGTH)
-                    .and_then(|length| length.parse().ok());
+                let length = head.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
                 length.filter(|_| head.status().is_success())
             }
         };
         if size != Some(self.position) {
-            return Err(RexError::Range {
-                at: answer.at(),
-                offset: self.position,
-                size,
-            });
+            return Err(RexError::Range { at: answer.at(), offset: self.position, size });
         }
         self.learn(&answer, size)?;
         self.media_type = "application/octet-stream".to_owned();
@@ -132,16 +98,11 @@ impl Blob {
             && known != told
         {
             let problem = format!("{} had {known} bytes, and now has {told}", self.digest);
-            return Err(RexError::Integrity {
-                at: answer.at(),
-                problem,
-            });
+            return Err(RexError::Integrity { at: answer.at(), problem });
         }
         self.size = self.size.or(size);
         if self.media_type.is_empty() {
-            self.media_type = answer
-                .content_type()
-                .unwrap_or_else(|| "application/octet-stream".to_owned());
+            self.media_type = answer.content_type().unwrap_or_else(|| "application/octet-stream".to_owned());
         }
         Ok(())
     }

@@ -119,11 +119,8 @@ impl Files {
 
     fn config(&self, contents: &Contents) -> Result<ServerConfig, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let pair = |source| Error::Pair {
-            certificate: self.certificate.clone(),
-            key: self.key.clone(),
-            source,
-        };
+        let pair =
+            |source| Error::Pair { certificate: self.certificate.clone(), key: self.key.clone(), source };
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(pair)?;
@@ -131,25 +128,20 @@ impl Files {
             (Some(path), Some(pem)) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates(path, pem)? {
-                    roots.add(certificate).map_err(|source| Error::ClientCa {
-                        path: path.clone(),
-                        source,
-                    })?;
+                    roots
+                        .add(certificate)
+                        .map_err(|source| Error::ClientCa { path: path.clone(), source })?;
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                     .build()
-                    .map_err(|source| Error::Verifier {
-                        path: path.clone(),
-                        source,
-                    })?;
+                    .map_err(|source| Error::Verifier { path: path.clone(), source })?;
                 config.with_client_cert_verifier(verifier)
             }
             _ => config.with_no_client_auth(),
         };
         let chain = certificates(&self.certificate, &contents.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_source| Error::Key {
-            path: self.key.clone(),
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&contents.key)
+            .map_err(|_source| Error::Key { path: self.key.clone() })?;
         let mut config = config.with_single_cert(chain, key).map_err(pair)?;
         // gRPC is HTTP/2 only: a caller that offers something else learns it in the handshake (RFC 7301).
         config.alpn_protocols = vec![b"h2".to_vec()];
@@ -170,14 +162,9 @@ async fn read(path: &Path) -> Result<Vec<u8>, Error> {
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).await?;
         Ok(bytes)
     };
-    let bytes = reading.await.map_err(|source| Error::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
+    let bytes = reading.await.map_err(|source| Error::Read { path: path.to_path_buf(), source })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::TooLarge {
-            path: path.to_path_buf(),
-        });
+        return Err(Error::TooLarge { path: path.to_path_buf() });
     }
     Ok(bytes)
 }
@@ -188,8 +175,5 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         Ok(found) if found.is_empty() => Err(pem::Error::NoItemsFound),
         found => found,
     }
-    .map_err(|source| Error::Certificates {
-        path: path.to_path_buf(),
-        source,
-    })
+    .map_err(|source| Error::Certificates { path: path.to_path_buf(), source })
 }

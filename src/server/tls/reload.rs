@@ -45,15 +45,7 @@ impl Reloader {
         let seen = files.read().await?;
         let config = files.config(&seen)?;
         let (current, receiver) = watch::channel(Arc::new(config));
-        Ok((
-            Self {
-                files,
-                seen,
-                unsettled: None,
-                current,
-            },
-            Current(receiver),
-        ))
+        Ok((Self { files, seen, unsettled: None, current }, Current(receiver)))
     }
 
     /// Looks at the files again and again. New contents that cannot be served with are logged, once, and the last good
@@ -129,11 +121,7 @@ mod tests {
     async fn contents_are_taken_once_they_stay_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name| directory.path().join(name);
-        let files = Files {
-            certificate: file("tls.crt"),
-            key: file("tls.key"),
-            client_ca: None,
-        };
+        let files = Files { certificate: file("tls.crt"), key: file("tls.key"), client_ca: None };
         let old = contents();
         std::fs::write(&files.certificate, &old.certificate).unwrap();
         std::fs::write(&files.key, &old.key).unwrap();
@@ -156,9 +144,6 @@ mod tests {
         reloader.notice(new);
         reloader.notice(again(&old));
         reloader.notice(old);
-        assert!(
-            !Arc::ptr_eq(&second, &served()),
-            "the old ones again are new ones"
-        );
+        assert!(!Arc::ptr_eq(&second, &served()), "the old ones again are new ones");
     }
 }

@@ -38,11 +38,7 @@ impl Cuts {
         self.blob.registry = proxy.address().to_string();
         let mut random = StdRng::seed_from_u64(self.seed);
         for (request, gap) in self.gaps(&mut random).into_iter().enumerate() {
-            let fault = if random.random() {
-                Fault::CutAfter(gap)
-            } else {
-                Fault::ResetAfter(gap)
-            };
+            let fault = if random.random() { Fault::CutAfter(gap) } else { Fault::ResetAfter(gap) };
             proxy.inject(When::nth(request + 1, "/blobs/"), fault);
         }
         script::tell(&json!({"proxy": self.blob.registry}))?;
@@ -55,12 +51,7 @@ impl Cuts {
         if status != 0 {
             return Err(format!("status {status}").into());
         }
-        let fetched: u64 = proxy
-            .ledger()
-            .connections()
-            .iter()
-            .map(|connection| connection.body_sent)
-            .sum();
+        let fetched: u64 = proxy.ledger().connections().iter().map(|connection| connection.body_sent).sum();
         script::tell(&json!({
             "cuts": proxy.ledger().faults(),
             "resumes": whole.resumes,
@@ -71,9 +62,7 @@ impl Cuts {
 
     /// The bytes from one cut to the next, the cuts being anywhere in the blob.
     fn gaps(&self, random: &mut StdRng) -> Vec<u64> {
-        let mut places: Vec<u64> = (0..self.cuts)
-            .map(|_| random.random_range(1..self.blob.size))
-            .collect();
+        let mut places: Vec<u64> = (0..self.cuts).map(|_| random.random_range(1..self.blob.size)).collect();
         places.sort_unstable();
         let mut before = 0;
         let gap = |place: u64| place - std::mem::replace(&mut before, place);

@@ -100,12 +100,7 @@ impl Stream {
         let mut call = http2::stream_blob(&client, self.address, &self.blob, 0).await?;
         let mut read = 0;
         while read < self.after {
-            read += call
-                .body
-                .data()
-                .await?
-                .ok_or("the blob is too short to stand still in")?
-                .len();
+            read += call.body.data().await?.ok_or("the blob is too short to stand still in")?.len();
         }
         if read == 0 {
             call.body.withheld().await?;
@@ -125,9 +120,7 @@ impl Stream {
         } else {
             self.finished.changed().await?;
         }
-        Ok(timeout(Duration::from_secs(1), end(&mut call.body))
-            .await
-            .unwrap_or_else(|_| "open".to_owned()))
+        Ok(timeout(Duration::from_secs(1), end(&mut call.body)).await.unwrap_or_else(|_| "open".to_owned()))
     }
 }
 

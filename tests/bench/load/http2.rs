@@ -24,18 +24,12 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// 1 MiB a stream, 4 MiB a connection: enough that on loopback the window never rules.
-    pub(crate) const WIDE: Self = Self {
-        stream: 1 << 20,
-        connection: 4 << 20,
-    };
+    pub(crate) const WIDE: Self = Self { stream: 1 << 20, connection: 4 << 20 };
 
     /// What HTTP/2 begins with (RFC 9113, section 6.9.2), and so much for each of the streams of a connection.
     pub(crate) fn first_for(streams: u32) -> Self {
         let stream = 65_535;
-        Self {
-            stream,
-            connection: stream * streams,
-        }
+        Self { stream, connection: stream * streams }
     }
 }
 
@@ -70,9 +64,7 @@ pub(crate) async fn get_blob(client: &SendRequest<Bytes>, address: SocketAddr, b
     if response.status() != 200 {
         return Err(format!("the answer is {}", response.status()).into());
     }
-    Ok(Body {
-        stream: response.into_body(),
-    })
+    Ok(Body { stream: response.into_body() })
 }
 
 /// `StreamBlob` of a blob, from an offset on.
@@ -114,12 +106,7 @@ pub(crate) async fn call(
         let message = response.headers().get("grpc-message");
         return Err(format!("status {status:?}, {message:?}").into());
     }
-    Ok(Call {
-        body: Body {
-            stream: response.into_body(),
-        },
-        stream,
-    })
+    Ok(Call { body: Body { stream: response.into_body() }, stream })
 }
 
 /// A message with its five bytes before it.

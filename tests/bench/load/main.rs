@@ -102,10 +102,7 @@ async fn main() -> ExitCode {
             Command::Cancels(cancels) => cancels.run().await,
         }
     });
-    match outcome
-        .await
-        .unwrap_or_else(|_| Err(format!("not done after {PATIENCE:?}").into()))
-    {
+    match outcome.await.unwrap_or_else(|_| Err(format!("not done after {PATIENCE:?}").into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("load: {error}");

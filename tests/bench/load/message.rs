@@ -48,12 +48,7 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn new() -> Self {
-        Self {
-            verifier: Verifier::new(Algorithm::Sha256),
-            header: false,
-            trailer: false,
-            resumes: 0,
-        }
+        Self { verifier: Verifier::new(Algorithm::Sha256), header: false, trailer: false, resumes: 0 }
     }
 
     pub(crate) fn take(&mut self, frame: Frame) -> Outcome<()> {
@@ -61,9 +56,7 @@ impl Content {
             Frame::Header(_) if !self.header => self.header = true,
             Frame::Chunk(chunk) if self.header && !self.trailer => {
                 if u64::try_from(chunk.offset) != Ok(self.verifier.seen()) {
-                    return Err(
-                        format!("a chunk of {}, after {}", chunk.offset, self.verifier.seen()).into(),
-                    );
+                    return Err(format!("a chunk of {}, after {}", chunk.offset, self.verifier.seen()).into());
                 }
                 self.verifier.update(&chunk.data);
             }

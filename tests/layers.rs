@@ -1,0 +1,190 @@
+//! The layers of the house, kept by reading `src/`: what a module may name of this crate, and of others.
+//!
+//! The compiler would let every module import every other one. This test is what separate crates would give: an import
+//! that points up, or a second user of reqwest, fails here (as pkg/registry/depcheck_test.go does in
+//! google/go-containerregistry).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "layers/paths.rs"]
+mod paths;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// An area of `src/`, the areas of this crate that it may name besides itself, and the crates that it must not name, with
+/// all whose name goes on with `_` (`tonic_types`).
+type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const NO_IO: &[&str] = &["reqwest", "tonic", "prost", "tokio", "hyper", "futures_util"];
+const NO_GRPC: &[&str] = &["reqwest", "tonic", "prost"];
+/// What every part of the uppermost layer may name; `cli` wires the parts to each other.
+const BELOW: &[&str] = &["client", "policy", "oci", "error"];
+/// The handlers also count their calls, and put a watch beside a stream; `telemetry` and `server` know nothing of them.
+const BELOW_AND_BESIDE: &[&str] = &["client", "policy", "oci", "error", "telemetry", "server"];
+const PARTS: &[&str] = &["client", "config", "demo", "error", "grpc", "oci", "policy", "server", "telemetry"];
+
+/// Top down; an area that is not here has no rule, and fails.
+const RULES: &[Rule] = &[
+    ("main", &["cli"], NO_GRPC),
+    ("lib", &["error"], NO_GRPC),
+    ("cli", PARTS, &["reqwest"]),
+    ("config", BELOW, &["reqwest"]),
+    ("telemetry", BELOW, &["reqwest"]),
+    ("server", BELOW, &["reqwest"]),
+    ("grpc", BELOW_AND_BESIDE, &["reqwest"]),
+    ("policy", &["oci", "error"], NO_IO),
+    ("client", &["transport", "oci", "error"], NO_GRPC),
+    ("transport", &["oci", "error"], &["tonic", "prost"]),
+    ("oci", &[], NO_IO),
+    ("error", &[], NO_IO),
+    ("demo", &[], NO_GRPC),
+];
+
+/// The violations in a file's text, each with its line.
+fn violations(module: &[String], text: &str) -> Vec<String> {
+    let area = module.first().unwrap();
+    let Some((_, ours, never)) = RULES.iter().find(|(name, ..)| name == area) else {
+        return vec![format!("{area} has no rule in tests/layers.rs")];
+    };
+    let mut found = Vec::new();
+    for path in paths::of(module, text) {
+        let at = format!("line {}: {area} names {}", path.line, path.segments.join("::"));
+        let first = path.segments.first().map(String::as_str).unwrap_or("*");
+        if path.is_ours {
+            // The crate's root re-exports one type.
+            let target = if first == "RexError" { "error" } else { first };
+            if target != area && !ours.contains(&target) {
+                found.push(at);
+            }
+        } else if never.iter().any(|name| is_crate(first, name)) {
+            found.push(at);
+        }
+    }
+    found
+}
+
+fn is_crate(segment: &str, name: &str) -> bool {
+    segment.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
+
+/// Every source file: its path, its module's path, its text.
+fn sources() -> Vec<(PathBuf, Vec<String>, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let inner = path.strip_prefix(&root).unwrap().with_extension("");
+                let mut module: Vec<String> =
+                    inner.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+                module.pop_if(|last| last == "mod");
+                // `#[path = "x_tests.rs"] mod tests;` within `x`.
+                if let Some(tested) = module.last().and_then(|last| last.strip_suffix("_tests")) {
+                    let inner = [tested.to_owned(), "tests".to_owned()];
+                    module.pop();
+                    module.extend(inner);
+                }
+                files.push((path.clone(), module, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    assert!(files.len() > 50, "only {} files found", files.len());
+    files
+}
+
+#[test]
+fn no_import_breaks_the_layers() {
+    let broken: Vec<String> = sources()
+        .iter()
+        .flat_map(|(path, module, text)| {
+            violations(module, text).into_iter().map(move |problem| format!("{}: {problem}", path.display()))
+        })
+        .collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn transport_is_a_user_of_reqwest_so_the_reader_does_see_crates() {
+    let uses = sources()
+        .iter()
+        .filter(|(_, module, _)| module.first().is_some_and(|area| area == "transport"))
+        .flat_map(|(_, module, text)| paths::of(module, text))
+        .filter(|path| path.segments.first().is_some_and(|first| first == "reqwest"))
+        .count();
+    assert!(uses > 5, "{uses}");
+}
+
+#[test]
+fn no_file_of_src_has_more_than_400_lines() {
+    let long: Vec<String> = sources()
+        .iter()
+        .map(|(path, _, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > 400)
+        .map(|(path, lines)| format!("{}: {lines} lines", path.display()))
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+fn violations_in(module: &str, text: &str) -> usize {
+    let module: Vec<String> = module.split("::").map(str::to_owned).collect();
+    violations(&module, text).len()
+}
+
+#[test]
+fn planted_violations_are_found() {
+    for (module, text) in [
+        ("client::blob", "use tonic::Status;"),
+        ("client::blob", "use prost_types::Duration;"),
+        ("client::blob", "use {bytes::Bytes, ::tonic_types::StatusExt as _};"),
+        ("client::blob", "use crate::{error::RexError, grpc::{proto, StreamLimits}};"),
+        ("client::blob", "use crate::{\n    config,\n    error::{At, RexError},\n};"),
+        ("client::blob", "fn f() -> Result<(), reqwest::Error> { todo!() }"),
+        ("client::blob", "fn f(x: &crate::config::Config) {}"),
+        ("client::blob", "use super::super::server::Server;"),
+        ("client", "pub use super::policy::Policy;"),
+        ("client", "mod tests { use super::super::telemetry; }"),
+        ("transport::retry", "use crate::client::Client;"),
+        ("transport", "use crate as everything;"),
+        ("transport", "use crate::*;"),
+        ("oci::digest", "use crate::error::RexError;"),
+        ("oci::digest", "use crate::RexError;"),
+        ("oci", "use tokio::sync::Mutex;"),
+        ("error", "impl From<::reqwest::Error> for RexError {}"),
+        ("grpc::frame", "let url = reqwest::Url::parse(\"\");"),
+        ("grpc", "use reqwest;"),
+        ("grpc", "extern crate reqwest;"),
+        ("grpc::convert", "use crate::transport::Upstream;"),
+        ("server", "use crate::config::Config;"),
+        ("config::load", "use reqwest::{Client as Http, redirect};"),
+        ("telemetry", "let x = /* a comment */ reqwest /* another */ :: get;"),
+        ("demo::routes", "use crate::oci::Digest;"),
+        ("surprise", "use std::fmt;"),
+    ] {
+        assert!(violations_in(module, text) > 0, "{module}: {text}");
+    }
+}
+
+#[test]
+fn what_is_allowed_or_only_looks_like_an_import_passes() {
+    for (module, text) in [
+        ("client::blob", "use crate::{error::{At, RexError}, oci, transport::Answer};"),
+        ("client::blob", "use super::{Client, endpoint};\nuse crate::RexError;"),
+        ("client::blob", "// use tonic::Status;\n/* use /* nested */ reqwest::Client; */"),
+        ("client::blob", "/// As [`crate::grpc::proto`] and reqwest::Client say.\nfn f() {}"),
+        ("client::blob", r##"const A: &str = "use tonic::Status"; const B: &str = r#"crate::"grpc"#;"##),
+        ("client::blob", "fn f<'a>(x: &'a str) -> char { '\"' } // tonic::x \"\nfn g() -> char { '\\'' }"),
+        ("client::blob", "mod tests { use super::super::endpoint; use super::*; }"),
+        ("client", "pub(crate) fn f() {}\npub(in crate::client) fn g() {}"),
+        ("client", "let x = settings.tonic; tonical::f(); my::tonic::f();"),
+        ("transport", "use reqwest::dns::{Addrs, Name};"),
+        ("main", "fn main() { rexd::cli::main() }"),
+    ] {
+        assert_eq!(violations_in(module, text), 0, "{module}: {text}");
+    }
+}

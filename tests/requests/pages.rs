@@ -1,0 +1,112 @@
+//! Page sizes and page tokens.
+
+use rexd::grpc::proto::{ListCatalogRequest, ListTagsRequest};
+use serde_json::json;
+
+use crate::{
+    REGISTRY, Setting,
+    support::{call::Call, scripted::Reply},
+};
+
+fn tags(page_size: i32, page_token: &str) -> ListTagsRequest {
+    ListTagsRequest {
+        registry: REGISTRY.to_owned(),
+        repository: "org/app".to_owned(),
+        page_size,
+        page_token: page_token.to_owned(),
+    }
+}
+
+fn catalog(page_size: i32, page_token: &str) -> ListCatalogRequest {
+    ListCatalogRequest { registry: REGISTRY.to_owned(), page_size, page_token: page_token.to_owned() }
+}
+
+/// A real token, of the list of the tags of `org/app`.
+async fn token() -> String {
+    let mut setting = Setting::new(false).await;
+    let page = Reply::json(&json!({ "tags": ["a", "b"] }))
+        .header("Link", "</v2/org/app/tags/list?last=b&n=2>; rel=\"next\"");
+    setting.registry.on("GET", "/v2/org/app/tags/list?n=2", [page]);
+    let page = setting.client.list_tags(tags(2, "")).await.unwrap().into_inner();
+    assert_eq!(page.tags, ["a", "b"]);
+    page.next_page_token
+}
+
+#[tokio::test]
+async fn a_damaged_token_is_invalid_wherever_it_is_damaged() {
+    let mut setting = Setting::new(false).await;
+    let token = token().await;
+    // The last character of base64 may hold bits that mean nothing; every other one is part of the token.
+    for at in 0..token.len() - 1 {
+        let mut damaged = token.clone().into_bytes();
+        damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
+        let damaged = String::from_utf8(damaged).unwrap();
+        setting.finds_wrong("page_token", [Call::Tags(tags(2, &damaged))]).await;
+    }
+    for length in 1..token.len() {
+        setting.finds_wrong("page_token", [Call::Tags(tags(2, &token[..length]))]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_never_was_one_is_invalid() {
+    let mut setting = Setting::new(false).await;
+    let token = token().await;
+    let long = "A".repeat(40_000);
+    for wrong in [
+        "x",
+        "a",
+        "====",
+        "%",
+        "\0",
+        "\r\n",
+        "ä",
+        "null",
+        "e30",
+        "https://registry.test/v2/",
+        &long,
+        &format!(" {token}"),
+        &format!("{token}="),
+        &format!("{token}{token}"),
+    ] {
+        let calls = [Call::Tags(tags(2, wrong)), Call::Catalog(catalog(2, wrong))];
+        setting.finds_wrong("page_token", calls).await;
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_list_is_invalid() {
+    let mut setting = Setting::new(false).await;
+    let token = token().await;
+    let other_repository = ListTagsRequest { repository: "org/other".to_owned(), ..tags(2, &token) };
+    let calls = [Call::Tags(other_repository), Call::Catalog(catalog(2, &token))];
+    setting.finds_wrong("page_token", calls).await;
+    let mut open = Setting::new(true).await;
+    let other_registry = ListTagsRequest { registry: "registry.test:5001".to_owned(), ..tags(2, &token) };
+    open.finds_wrong("page_token", [Call::Tags(other_registry)]).await;
+}
+
+#[tokio::test]
+async fn a_token_serves_any_replica() {
+    let token = token().await;
+    let mut setting = Setting::new(false).await;
+    let page = Reply::json(&json!({ "tags": ["c"] }));
+    setting.registry.on("GET", "/v2/org/app/tags/list?last=b&n=2", [page]);
+    let page = setting.client.list_tags(tags(2, &token)).await.unwrap().into_inner();
+    assert_eq!((page.tags, page.next_page_token), (vec!["c".to_owned()], String::new()));
+}
+
+#[tokio::test]
+async fn a_page_size_is_100_unless_given_and_1000_at_most() {
+    for (page_size, n) in [(0, 100), (1, 1), (1000, 1000), (1001, 1000), (i32::MAX, 1000)] {
+        let mut setting = Setting::new(false).await;
+        let (tags_page, catalog_page) = (json!({ "tags": ["v1"] }), json!({ "repositories": ["org/app"] }));
+        let tags_target = format!("/v2/org/app/tags/list?n={n}");
+        setting.registry.on("GET", &tags_target, [Reply::json(&tags_page)]);
+        let catalog_target = format!("/v2/_catalog?n={n}");
+        setting.registry.on("GET", &catalog_target, [Reply::json(&catalog_page)]);
+        setting.client.list_tags(tags(page_size, "")).await.unwrap();
+        setting.client.list_catalog(catalog(page_size, "")).await.unwrap();
+        assert!(setting.registry.missing().is_empty(), "page_size {page_size}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Connections that break in the middle: the caller notices nothing, or is told that the registry cannot be reached.
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rexd::grpc::proto::StreamBlobRequest;
+use tonic::Code;
+
+use crate::{
+    Setting, large_blob,
+    support::{fault::Fault, status::Failure},
+};
+
+/// Up to three places at which the connection breaks; each counts from where the one before broke.
+fn places(random: &mut StdRng, size: usize) -> Vec<u64> {
+    let mut left = size as u64;
+    let count = random.random_range(1..=3);
+    let next = |_| {
+        let place = random.random_range(0..left);
+        left -= place;
+        place
+    };
+    (0..count).map(next).collect()
+}
+
+#[tokio::test]
+async fn up_to_three_cuts_anywhere_cost_the_caller_nothing_and_the_registry_next_to_nothing() {
+    const SEED: u64 = 1;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let (request, blob) = large_blob();
+    for round in 0..20 {
+        let places = places(&mut random, blob.len());
+        let context = format!("seed {SEED}, round {round}, cuts after {places:?}");
+        let faults = places.iter().enumerate().map(|(n, place)| (n + 1, Fault::CutAfter(*place)));
+        let mut setting = Setting::with(faults).await;
+        let received =
+            setting.read(request.clone()).await.unwrap_or_else(|status| panic!("{context}: {status:?}"));
+        assert!(received.error.is_none(), "{context}: {:?}", received.error);
+        let trailer = received.complete(&blob);
+        assert!(
+            trailer.digest_verified && trailer.resumes as usize == places.len(),
+            "{context}: {trailer:?}"
+        );
+        assert_eq!(setting.proxy.ledger().faults(), places.len(), "{context}");
+        let fetched: u64 =
+            setting.proxy.ledger().connections().iter().map(|connection| connection.body_sent).sum();
+        let twice = fetched - blob.len() as u64;
+        assert!(twice * 100 <= blob.len() as u64, "{context}: {twice} bytes were fetched twice");
+    }
+}
+
+#[tokio::test]
+async fn resets_anywhere_leave_the_blob_byte_identical() {
+    const SEED: u64 = 2;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let (request, blob) = large_blob();
+    for round in 0..20 {
+        let places = places(&mut random, blob.len());
+        let faults = places.iter().enumerate().map(|(n, place)| (n + 1, Fault::ResetAfter(*place)));
+        let mut setting = Setting::with(faults).await;
+        let received = setting.read(request.clone()).await;
+        let received = received.unwrap_or_else(|status| panic!("round {round}, {places:?}: {status:?}"));
+        assert!(received.error.is_none(), "seed {SEED}, round {round}, {places:?}: {:?}", received.error);
+        assert!(received.complete(&blob).digest_verified);
+    }
+}
+
+#[tokio::test]
+async fn the_rest_is_asked_for_as_a_closed_range_that_begins_where_the_connection_broke() {
+    let (request, blob) = large_blob();
+    let mut setting = Setting::with([(1, Fault::CutAfter(100_000)), (2, Fault::CutAfter(200_000))]).await;
+    setting.read(request).await.unwrap().complete(&blob);
+    let last = blob.len() - 1;
+    assert_eq!(
+        setting.ranges(),
+        [String::new(), format!("bytes=100000-{last}"), format!("bytes=300000-{last}")]
+    );
+}
+
+#[tokio::test]
+async fn a_part_survives_cuts_too() {
+    let (request, blob) = large_blob();
+    let request = StreamBlobRequest { offset: 1_000_000, limit: 500_000, ..request };
+    let mut setting =
+        Setting::with([(1, Fault::CutAfter(1)), (2, Fault::CutAfter(0)), (3, Fault::CutAfter(400_000))])
+            .await;
+    let received = setting.read(request).await.unwrap();
+    assert_eq!(received.complete(&blob[1_000_000..1_500_000]).resumes, 3);
+    assert_eq!(
+        setting.ranges(),
+        ["bytes=1000000-1499999", "bytes=1000001-1499999", "bytes=1000001-1499999", "bytes=1400001-1499999"]
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_brings_nothing_more_is_given_up_after_three_attempts() {
+    let (request, blob) = large_blob();
+    let dead = (2..20).map(|n| (n, Fault::CutAfter(0)));
+    let mut setting = Setting::with(dead.chain([(1, Fault::CutAfter(100_000))])).await;
+    let received = setting.read(request).await.unwrap();
+    assert_eq!(received.data.len(), 100_000);
+    let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_UNREACHABLE");
+    assert!(failure.retry_ms().is_some());
+    assert_eq!(setting.proxy.ledger().requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_even_answer_any_more_is_given_up_too() {
+    let (request, blob) = large_blob();
+    for gone in [Vec::new(), b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec()]
+    {
+        let faults = (2..40).map(|n| (n, Fault::Replace(gone.clone())));
+        let mut setting = Setting::with(faults.chain([(1, Fault::CutAfter(100_000))])).await;
+        let received = setting.read(request.clone()).await.unwrap();
+        let reason = if gone.is_empty() { "REGISTRY_UNREACHABLE" } else { "REGISTRY_UNAVAILABLE" };
+        received.broken(&blob, Code::Unavailable, reason);
+        let requests = setting.proxy.ledger().requests().len();
+        assert!((4..=8).contains(&requests), "{requests} requests");
+    }
+}
+
+#[tokio::test]
+async fn progress_counts_anew() {
+    // Seven cuts, but never more than two in a row without a byte.
+    let (request, blob) = large_blob();
+    let places = [1000, 0, 0, 1000, 0, 0, 1000];
+    let faults = places.iter().enumerate().map(|(n, place)| (n + 1, Fault::CutAfter(*place)));
+    let mut setting = Setting::with(faults).await;
+    let received = setting.read(request).await.unwrap();
+    assert_eq!(received.complete(&blob).resumes, 7);
+}
+
+#[tokio::test]
+async fn a_cut_before_the_first_byte_of_the_answer_is_a_plain_status() {
+    let (request, _) = large_blob();
+    let faults = (1..20).map(|n| (n, Fault::Replace(Vec::new())));
+    let mut setting = Setting::with(faults).await;
+    let status = setting.read(request).await.unwrap_err();
+    Failure::expect(status, Code::Unavailable, "REGISTRY_UNREACHABLE", "no header frame came");
+}

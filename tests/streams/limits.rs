@@ -1,0 +1,102 @@
+//! How many streams at once: a permit lives as long as its stream, and no longer.
+
+use std::time::Duration;
+
+use tonic::{Code, Status, Streaming};
+
+use crate::{
+    PATIENCE, Setting, large_blob,
+    received::begin,
+    small_blob,
+    support::{
+        fault::{Fault, When},
+        service::Options,
+        status::Failure,
+    },
+};
+
+type Stream = Streaming<rexd::grpc::proto::StreamBlobResponse>;
+
+/// Opens a stream of the large blob, and reads its header.
+async fn open(setting: &Setting) -> Result<Stream, Status> {
+    let (request, _) = large_blob();
+    let mut stream = setting.client.clone().stream_blob(request).await?.into_inner();
+    begin(&mut stream).await;
+    Ok(stream)
+}
+
+fn is_overloaded(status: Status) {
+    let failure = Failure::expect(status, Code::Unavailable, "OVERLOADED", "one stream too many");
+    assert!(failure.retry_ms().is_some_and(|ms| ms > 0), "{:?}", failure.details);
+}
+
+#[tokio::test]
+async fn a_stream_too_many_is_refused_and_the_registry_hears_nothing_of_it() {
+    let setting = Setting::limited_to(2).await;
+    let held = [open(&setting).await.unwrap(), open(&setting).await.unwrap()];
+    let before = setting.proxy.ledger().connections().len();
+    for _ in 0..10 {
+        is_overloaded(open(&setting).await.unwrap_err());
+    }
+    assert_eq!(setting.proxy.ledger().connections().len(), before);
+    drop(held);
+}
+
+#[tokio::test]
+async fn memory_limits_streams_as_their_number_does() {
+    let mut options = Options::default();
+    options.streams.memory_bytes = 3 * 256 * 1024;
+    let setting = Setting::serving(crate::support::sample(), options).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(open(&setting).await.unwrap());
+    }
+    is_overloaded(open(&setting).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_permit_is_given_back_at_the_end_and_at_every_failure() {
+    let mut setting = Setting::limited_to(1).await;
+    let (small, content) = small_blob();
+    let missing = crate::of(crate::support::call::EMPTY_DIGEST);
+    for _ in 0..20 {
+        setting.read(small.clone()).await.unwrap().complete(&content);
+        assert_eq!(setting.read(missing.clone()).await.unwrap_err().code(), Code::NotFound);
+    }
+    setting.proxy.inject(When::always("/blobs/"), Fault::FlipBit { offset: 0, bit: 0 });
+    for _ in 0..20 {
+        let received = setting.read(small.clone()).await.unwrap();
+        assert_eq!(received.error.unwrap().code(), Code::DataLoss);
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_cancels_leak_no_permit_and_no_connection() {
+    const STREAMS: usize = 4;
+    let setting = Setting::limited_to(STREAMS).await;
+    let (mut cancelled, mut refused) = (0, 0);
+    while cancelled < 500 {
+        match open(&setting).await {
+            Ok(stream) => {
+                drop(stream);
+                cancelled += 1;
+            }
+            // The service has not yet heard of the last cancels.
+            Err(status) => {
+                is_overloaded(status);
+                refused += 1;
+                assert!(refused < 10_000, "after {cancelled} cancels no permit came back");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+    let closed = |connections: &[crate::support::ledger::Connection]| {
+        connections.iter().all(|connection| connection.closed.is_some())
+    };
+    setting.proxy.ledger().wait_for(PATIENCE, closed).await;
+    let mut held = Vec::new();
+    for _ in 0..STREAMS {
+        held.push(open(&setting).await.unwrap());
+    }
+    is_overloaded(open(&setting).await.unwrap_err());
+}
