@@ -1,7 +1,8 @@
 //! Connections: one set of reqwest clients a registry, with its certificates, its proxy and its limits.
 //!
-//! Two pairs of clients, because the address guard is part of a connection: one for the origins the operator named,
-//! which may be private, and one for every other origin, which may not. Each pair is HTTP/1.1 for blobs – hyper's shared
+//! Three pairs of clients, because the address guard is part of a connection: one for the registry itself, which alone sees
+//! the client certificate, one for the other origins the operator named, which may be private too, and one for every
+//! other origin, which may not. Each pair is HTTP/1.1 for blobs – hyper's shared
 //! HTTP/2 window would let three stalled readers starve everybody else (hyper#2899) – and whatever ALPN agrees on for
 //! the rest. Proxies come from the configuration alone: a proxy variable in the environment would carry requests round
 //! the guard.
@@ -35,6 +36,7 @@ pub(crate) enum Protocol {
 /// The clients of one registry; they share nothing, so that no connection outlives the rule it was made under.
 #[derive(Debug)]
 pub(super) struct Clients {
+    registry: Pair,
     named: Pair,
     foreign: Pair,
 }
@@ -56,6 +58,7 @@ impl Clients {
             })
         };
         Ok(Self {
+            registry: pair(Admission::Registry).map_err(fail)?,
             named: pair(Admission::Named).map_err(fail)?,
             foreign: pair(Admission::Foreign).map_err(fail)?,
         })
@@ -63,6 +66,7 @@ impl Clients {
 
     pub(super) fn get(&self, admission: Admission, protocol: Protocol) -> &Client {
         let pair = match admission {
+            Admission::Registry => &self.registry,
             Admission::Named => &self.named,
             Admission::Foreign => &self.foreign,
         };
@@ -134,7 +138,7 @@ impl Files {
             builder = builder.tls_certs_merge(self.roots.iter().cloned());
         }
         // The certificate is the registry's to see, not a storage host's.
-        if let Some(identity) = self.identity.clone().filter(|_| admission == Admission::Named) {
+        if let Some(identity) = self.identity.clone().filter(|_| admission == Admission::Registry) {
             builder = builder.identity(identity);
         }
         if let Some(proxy) = &self.proxy {

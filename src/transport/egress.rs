@@ -148,6 +148,9 @@ impl AddressClass {
 /// What the guard says of a URL it lets pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
+    /// The registry's own origin, when the operator listed it: private addresses are fine, and it alone sees the client
+    /// certificate.
+    Registry,
     /// The operator named this origin: private addresses are fine.
     Named,
     /// Anyone may have named it: public addresses only.
@@ -195,10 +198,10 @@ impl Guard {
         if class == Some(AddressClass::Metadata) {
             return Err(format!("{origin} is a cloud metadata address"));
         }
-        let named = (self.listed && origin == self.registry)
-            || self.credential_origins.contains(&origin)
-            || self.trusted_origins.contains(&origin);
-        if named {
+        if self.listed && origin == self.registry {
+            return Ok(Admission::Registry);
+        }
+        if self.credential_origins.contains(&origin) || self.trusted_origins.contains(&origin) {
             return Ok(Admission::Named);
         }
         if !origin.is_https() {
@@ -223,7 +226,7 @@ pub(super) struct GuardedResolver {
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_owned();
-        let named = self.admission == Admission::Named || self.proxy_host.as_deref() == Some(host.as_str());
+        let named = self.admission != Admission::Foreign || self.proxy_host.as_deref() == Some(host.as_str());
         Box::pin(async move {
             let addresses = tokio::net::lookup_host((host.as_str(), 0)).await?;
             let allowed = filter(&host, addresses, named)?;
