@@ -1,11 +1,14 @@
 # The image of rexd: docker build --tag rexd . (or buildah bud).
 
-# Debian 12, as the final image: the binary links the same glibc.
+# Debian 12, as the final image: the binary links the same glibc. It brings the C compiler and the make that jemalloc and
+# aws-lc are built with; a slimmer base would need both installed.
 FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /build
 
 # Dependencies first, with empty sources, so that they are compiled again only when the manifest changes.
+# .cargo holds jemalloc's settings, which are compiled in.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 COPY proto proto
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \

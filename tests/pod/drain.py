@@ -1,0 +1,97 @@
+"""The end of the pod: not ready at once, calls in flight finished, callers that stand still cut off in time."""
+
+import hashlib
+import os
+import subprocess
+import tempfile
+import time
+
+from report import check, until
+
+# The defaults of limits.drain_pause and limits.drain_grace, and the second in which rexd promises to end after them.
+DRAIN = 2 + 30 + 1
+# What a caller reads in a second, so that it still reads while the pod drains.
+BYTES_PER_SECOND = 4 << 20
+READ = 256 << 10
+
+
+class Stream:
+    """A StreamBlob of the binary's own client, read through a pipe: what is not read waits in the service."""
+
+    def __init__(self, binary, pod, digest):
+        target = f"{pod.registry.name}/team/app@{digest}"
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [binary, "blob", target, "--server", f"http://127.0.0.1:{pod.grpc}", "--output", "-"],
+            stdout=subprocess.PIPE, stderr=self.errors)
+        self.hash, self.count = hashlib.sha256(), 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def read(self):
+        """Reads a little; returns how much, and 0 at the end."""
+        content = os.read(self.process.stdout.fileno(), READ)
+        self.hash.update(content)
+        self.count += len(content)
+        return len(content)
+
+    def said(self):
+        self.errors.seek(0)
+        return self.errors.read().decode(errors="replace")
+
+
+def check_finishes(pod, binary, layer):
+    """A stream in flight goes on to its last byte, and the pod ends after it."""
+    with Stream(binary, pod, layer["digest"]) as stream:
+        stream.read()
+        pid, began = pod.state()["Pid"], time.monotonic()
+        stop = pod.stop()
+        check("after SIGTERM with a stream running /readyz is 503 and /livez 200",
+              until(lambda: pod.ready() == 503, 1.5) and pod.probe("/livez") == 200, (pod.ready(), pod.probe("/livez")))
+        check("the stream is not nearly done by then", stream.count < layer["size"] // 4, stream.count)
+        while length := stream.read():
+            time.sleep(length / BYTES_PER_SECOND)
+        streamed = time.monotonic() - began
+        complete = stream.process.wait(10) == 0 and "sha256:" + stream.hash.hexdigest() == layer["digest"]
+        check(f"the stream gets all its {layer['size']} bytes, {streamed:.1f} s after SIGTERM", complete,
+              f"{stream.count} bytes\n{stream.said()}")
+        ended = ends(stop, pid) - began
+    check(f"the pod ends {ended - streamed:.1f} s after its last stream, {ended:.1f} s after SIGTERM",
+          streamed < ended < streamed + 3, ended)
+    check_code(pod)
+
+
+def check_cuts(pod, binary, layer):
+    """A caller that stands still does not keep the pod longer than it promised."""
+    with Stream(binary, pod, layer["digest"]) as stream:
+        stream.read()
+        pid, began = pod.state()["Pid"], time.monotonic()
+        stop = pod.stop()
+        check("after SIGTERM with a caller that reads nothing /readyz is 503", until(lambda: pod.ready() == 503, 1.5), pod.ready())
+        seconds = ends(stop, pid) - began
+        check(f"the pod ends after {seconds:.1f} s, within {DRAIN} s of its {pod.grace} s", DRAIN - 3 < seconds < DRAIN, seconds)
+        while stream.read():
+            pass
+        check("the caller is told that its stream was cut", stream.process.wait(10) == 1 and stream.count < layer["size"],
+              f"{stream.count} bytes\n{stream.said()}")
+    check_code(pod)
+
+
+def ends(stop, pid):
+    """When the process was gone, and then its container; podman itself takes a little longer."""
+    until(lambda: not os.path.exists(f"/proc/{pid}"), DRAIN + 20)
+    at = time.monotonic()
+    stop.wait()
+    return at
+
+
+def check_code(pod):
+    state = pod.state()
+    check("the process ends with exit code 0", state["ExitCode"] == 0 and not state["Running"], state)
