@@ -74,7 +74,10 @@ fn metadata_is_refused_even_when_the_operator_named_it() {
 fn named_origins_may_be_private_and_only_exactly_they() {
     let admit = |url: &str| guard(true).admit(&Url::parse(url).unwrap());
     assert_eq!(admit("https://registry.example/v2/"), Ok(Admission::Registry));
-    assert_eq!(guard(false).admit(&Url::parse("https://registry.example/v2/").unwrap()), Ok(Admission::Foreign));
+    assert_eq!(
+        guard(false).admit(&Url::parse("https://registry.example/v2/").unwrap()),
+        Ok(Admission::Foreign)
+    );
     assert_eq!(admit("https://auth.internal/token"), Ok(Admission::Named));
     assert_eq!(admit("https://10.0.0.9:9000/blob"), Ok(Admission::Named));
     assert!(admit("https://10.0.0.9:9001/blob").is_err(), "another port");
