@@ -68,4 +68,13 @@ mod tests {
             assert_eq!(ContentRange::parse(wrong), None, "{wrong}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_consistent(text in "(bytes )?[0-9*/ -]{0,40}|.{0,60}") {
+            if let Some(ContentRange { bytes, size }) = ContentRange::parse(&text) {
+                proptest::prop_assert!(bytes.is_none_or(|(first, last)| first <= last && size.is_none_or(|size| last < size)));
+            }
+        }
+    }
 }

@@ -111,4 +111,21 @@ mod tests {
             assert_eq!(of(value), Next::Unusable, "{value}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
+            let mut headers = HeaderMap::new();
+            headers.insert(LINK, http::HeaderValue::from_bytes(&bytes).unwrap_or(http::HeaderValue::from_static("")));
+            let _ = next(&headers);
+        }
+
+        #[test]
+        fn a_query_never_reaches_past_its_target(text in "[<>;,=\"?#a-z /]{0,60}") {
+            if let Next::Query(query) = of(&text) {
+                proptest::prop_assert!(!query.contains(['<', '>', '#']) || text.contains(&query), "{query}");
+                proptest::prop_assert!(!query.contains('#'), "{query}");
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The Distribution API, one operation a file. Knows nothing of gRPC.
 //!
-//! A [`Client`] holds one connection set for each registry it may reach. An operation asks [`endpoint`] for the URL and
+//! A [`Client`] holds one connection set for each registry it may reach. An operation asks `endpoint` for the URL and
 //! the scope, sends through the transport layer, and makes sure that what comes back is what was asked for.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

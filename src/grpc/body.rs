@@ -17,7 +17,10 @@ use http_body::Frame;
 use tonic::{Response, Status, body::Body, server::NamedService};
 use tower_service::Service;
 
-use super::frame::{BlobFrames, Framed, NoStream};
+use super::{
+    frame::{BlobFrames, NoStream},
+    wire::Framed,
+};
 
 type Frames = Pin<Box<dyn Stream<Item = Result<Framed, Status>> + Send>>;
 

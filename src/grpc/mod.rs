@@ -24,6 +24,7 @@ mod deadline;
 mod frame;
 mod stall;
 mod status;
+pub mod wire;
 
 pub use admission::StreamLimits;
 pub use body::FrameBodies;
@@ -144,7 +145,7 @@ impl RegistryService for Registries {
         .await
     }
 
-    /// Its messages are written by a body of its own, which rides on the response; see [`frame`].
+    /// Its messages are written by a body of its own, which rides on the response; see `frame`.
     type StreamBlobStream = NoStream;
 
     async fn stream_blob(

@@ -36,7 +36,7 @@ impl Platform {
 
     /// The best entry of an index for this platform, or `None` when nothing in it runs here.
     ///
-    /// The first of [`runs`](Self::runs) that any entry has wins; among equal entries the first one.
+    /// The first of `runs` that any entry has wins; among equal entries the first one.
     #[must_use]
     pub fn pick<'a>(&self, entries: &'a [Descriptor]) -> Option<&'a Descriptor> {
         self.runs().iter().find_map(|wanted| {

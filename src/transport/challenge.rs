@@ -128,4 +128,26 @@ mod tests {
             assert_eq!(of(&[line]), [], "{line}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, http::HeaderValue::from_bytes(&bytes).unwrap_or(http::HeaderValue::from_static("")));
+            let _ = Challenge::all_of(&headers);
+        }
+
+        #[test]
+        fn a_realm_is_always_http_without_credentials(realm in ".{0,40}", service in ".{0,20}") {
+            let mut headers = HeaderMap::new();
+            let line = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
+            headers.insert(WWW_AUTHENTICATE, http::HeaderValue::from_str(&line).unwrap_or(http::HeaderValue::from_static("")));
+            for challenge in Challenge::all_of(&headers) {
+                if let Challenge::Bearer(realm) = challenge {
+                    proptest::prop_assert!(matches!(realm.url.scheme(), "http" | "https"));
+                    proptest::prop_assert!(realm.url.username().is_empty() && realm.url.password().is_none());
+                }
+            }
+        }
+    }
 }

@@ -77,3 +77,19 @@ fn labels_match_globs_in_bounded_time() {
     assert!(!label_matches(b"a*c", b"abbcd"));
     assert!(!label_matches(&b"*a".repeat(200), &[b'a'; 150]));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_file_makes_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let _ = DockerConfig::parse(&bytes);
+    }
+
+    #[test]
+    fn a_key_matches_no_other_host(key in "[a-z*?.:/\\[\\]-]{1,20}", host in "[a-z]{1,6}(\\.[a-z]{1,6}){0,3}") {
+        if let Some(pattern) = Pattern::parse(&key) {
+            let literal = !pattern.host.contains(['*', '?']);
+            let matched = pattern.matches(&host, None, "x");
+            proptest::prop_assert!(!(literal && matched) || pattern.host == host);
+        }
+    }
+}

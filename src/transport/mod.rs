@@ -1,13 +1,13 @@
 //! The only user of reqwest: sends a request to one registry – signed in, retried, redirected, guarded.
 //!
-//! [`Upstream::send`] reads top-down: sign in with what is known, send, look at the answer, sign in again when the answer
-//! says something new. Below it, [`Upstream::with_retries`] decides about another try, [`Upstream::follow`] about
-//! redirects, and [`Upstream::exchange`] is one exchange on the wire. What they decide by lives in one module each:
+//! `Upstream::send` reads top-down: sign in with what is known, send, look at the answer, sign in again when the answer
+//! says something new. Below it, `Upstream::with_retries` decides about another try, `Upstream::follow` about
+//! redirects, and `Upstream::exchange` is one exchange on the wire. What they decide by lives in one module each:
 //!
 //! - [`egress`]: where a request may go, and who may receive credentials;
 //! - `credentials`, `docker_config`, `watched`: what there is to show;
 //! - `challenge`, `learned`, `scope`, `token`, `sign_in`: what the registry asks for, and the token protocol;
-//! - `retry`, `failure`: what is worth another try, and when;
+//! - `retry`, `rate_limit`, `failure`: what is worth another try, and when;
 //! - `connect`: certificates, proxies, protocols; `answer`: bodies under limits.
 
 use std::{sync::Arc, time::Duration};
@@ -37,6 +37,7 @@ mod docker_config;
 pub mod egress;
 mod failure;
 mod learned;
+mod rate_limit;
 mod retry;
 mod scope;
 mod settings;
@@ -270,6 +271,7 @@ impl Upstream {
             .map_err(|_| RexError::Timeout { at: at.clone(), wait: Wait::Headers, limit })?
             .map_err(|error| failure::of(error, at.clone(), connect, idle))?;
         span.record("http.response.status_code", response.status().as_u16());
+        rate_limit::note(self.registry().as_str(), response.headers());
         Ok(Answer {
             response,
             at: at.clone(),

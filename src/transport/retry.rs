@@ -153,4 +153,11 @@ mod tests {
         assert_eq!(pace.wait(Some(late)).await, Ok(()));
         assert!(before.elapsed() >= Duration::from_secs(10));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_retry_after_is_longer_than_a_day(text in "[0-9]{0,30}|.{0,50}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT") {
+            proptest::prop_assert!(retry_after(&text, SystemTime::UNIX_EPOCH).is_none_or(|wait| wait <= MAX_RETRY_AFTER));
+        }
+    }
 }

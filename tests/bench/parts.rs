@@ -1,16 +1,15 @@
 //! `cargo bench`: the parts that every stream, page or failed call passes through, each alone.
-//!
-//! What a blob's frames cost is not here: they cannot be had without a registry, and `tests/bench/compare` measures them
-//! in place.
 #![expect(clippy::expect_used, reason = "a benchmark fails by panicking")]
 
 use std::{hint::black_box, time::Duration};
 
+use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rexd::{
     RexError,
     client::{Listing, PageToken, Target},
     error::{At, Missing},
+    grpc::wire,
     oci::{Algorithm, Verifier},
 };
 use serde_json::json;
@@ -28,6 +27,19 @@ fn verifier(criterion: &mut Criterion) {
                 bencher.iter(|| verifier.update(black_box(piece)));
             });
         }
+    }
+    group.finish();
+}
+
+/// A chunk's message: its prefix, whatever the size of its data.
+fn frame(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("frame");
+    for bytes in [4 * 1024, 64 * 1024, 1024 * 1024] {
+        let data = Bytes::from(vec![0x5a; bytes]);
+        group.throughput(Throughput::Bytes(bytes as u64));
+        group.bench_with_input(BenchmarkId::new("chunk", bytes), &data, |bencher, data| {
+            bencher.iter(|| wire::chunk(black_box(5 << 30), data.clone()));
+        });
     }
     group.finish();
 }
@@ -81,5 +93,5 @@ fn status(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, verifier, page_token, status);
+criterion_group!(parts, frame, verifier, page_token, status);
 criterion_main!(parts);

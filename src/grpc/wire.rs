@@ -1,0 +1,86 @@
+//! The messages of `StreamBlob` as they go on the wire.
+//!
+//! `data` is the last field of `BlobChunk`, and `chunk` the only field of its message: a message is a short prefix and then
+//! the bytes as they are. So no message is ever put together in a buffer; prefix and bytes go to HTTP/2 as two, and any
+//! stock client decodes them.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
+};
+
+use super::proto;
+
+/// A message, framed for gRPC, in two parts.
+#[derive(Debug)]
+pub struct Framed {
+    /// What was made: gRPC's five bytes, and the message up to `data`.
+    pub prefix: Bytes,
+    /// The blob's bytes; empty for a header and a trailer.
+    pub data: Bytes,
+}
+
+/// The five bytes before a message (gRPC "PROTOCOL-HTTP2", Length-Prefixed-Message): not compressed, and its length.
+fn put_message_head(buffer: &mut BytesMut, length: usize) {
+    buffer.put_u8(0);
+    buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+/// A message without bytes of a blob: a header or a trailer.
+#[must_use]
+pub fn message(frame: proto::stream_blob_response::Frame) -> Framed {
+    let message = proto::StreamBlobResponse { frame: Some(frame) }.encode_to_vec();
+    let mut prefix = BytesMut::with_capacity(5 + message.len());
+    put_message_head(&mut prefix, message.len());
+    prefix.put_slice(&message);
+    Framed { prefix: prefix.freeze(), data: Bytes::new() }
+}
+
+/// The field numbers of the proto, which are part of the API.
+const CHUNK_FIELD: u32 = 2;
+const OFFSET_FIELD: u32 = 1;
+const DATA_FIELD: u32 = 2;
+
+/// A chunk whose `data` begins at `offset` of the blob: the message's head, `chunk` with its length, `offset`, `data` with its length – and then the bytes themselves.
+#[must_use]
+pub fn chunk(offset: u64, data: Bytes) -> Framed {
+    let offset_length = if offset == 0 { 0 } else { key_len(OFFSET_FIELD) + encoded_len_varint(offset) };
+    let data_head =
+        if data.is_empty() { 0 } else { key_len(DATA_FIELD) + encoded_len_varint(data.len() as u64) };
+    let chunk_length = offset_length + data_head + data.len();
+    let message_length = key_len(CHUNK_FIELD) + encoded_len_varint(chunk_length as u64) + chunk_length;
+    let mut prefix = BytesMut::with_capacity(5 + message_length - data.len());
+    put_message_head(&mut prefix, message_length);
+    encode_key(CHUNK_FIELD, WireType::LengthDelimited, &mut prefix);
+    encode_varint(chunk_length as u64, &mut prefix);
+    // Fields with their default value are not written.
+    if offset > 0 {
+        encode_key(OFFSET_FIELD, WireType::Varint, &mut prefix);
+        encode_varint(offset, &mut prefix);
+    }
+    if !data.is_empty() {
+        encode_key(DATA_FIELD, WireType::LengthDelimited, &mut prefix);
+        encode_varint(data.len() as u64, &mut prefix);
+    }
+    Framed { prefix: prefix.freeze(), data }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Prefix and bytes are what prost would have written.
+        #[test]
+        fn a_chunk_is_prosts_own_encoding(offset in prop_oneof![Just(0u64), 0..=i64::MAX as u64], size in prop_oneof![0..70_000usize, Just(1 << 20)]) {
+            let data = Bytes::from(vec![7; size]);
+            let chunk_message = proto::BlobChunk { offset: i64::try_from(offset).unwrap_or(i64::MAX), data: data.clone() };
+            let expected = message(proto::stream_blob_response::Frame::Chunk(chunk_message)).prefix;
+            let framed = chunk(offset, data);
+            prop_assert_eq!([framed.prefix, framed.data].concat(), expected);
+        }
+    }
+}
