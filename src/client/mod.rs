@@ -28,7 +28,7 @@ pub use crate::transport::{
 };
 pub use blob::{Blob, BlobRange};
 pub use manifest::{Accept, Document, Manifest, ManifestOptions};
-pub use page::{Listing, Page, PageRequest};
+pub use page::{Page, PageRequest};
 pub use page_token::PageToken;
 
 /// Registries that nobody listed and that are kept connected; each costs some sockets and a few MiB.
@@ -58,6 +58,15 @@ pub struct Target {
     pub registry: Registry,
     /// The repository within it.
     pub repository: Repository,
+}
+
+/// A list of a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listing {
+    /// The repositories of a registry.
+    Catalog(Registry),
+    /// The tags of a repository.
+    Tags(Target),
 }
 
 /// What `GET /v2/` told.

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 
 use super::{
-    Client, Target, endpoint, expect_success, get,
+    Client, Listing, endpoint, expect_success, get,
     link::{self, Next},
     page_token::PageToken,
 };
 use crate::{
     error::{At, Missing, RexError},
-    oci::{Registry, Repository, Tag},
+    oci::{Repository, Tag},
     transport::{Answer, Scope, Upstream},
 };
 
@@ -26,15 +26,6 @@ const MAX_PAGE_SIZE: usize = 1000;
 
 /// Quay refused more than this once; what is asked for after a registry refused `n`.
 const CAUTIOUS_PAGE_SIZE: usize = 100;
-
-/// A list of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listing {
-    /// The repositories of a registry.
-    Catalog(Registry),
-    /// The tags of a repository.
-    Tags(Target),
-}
 
 /// Which page.
 #[derive(Debug, Clone)]

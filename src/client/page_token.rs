@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::page::Listing;
+use super::Listing;
 use crate::oci::ParseError;
 
 /// A cursor of at most 8 KiB, names of at most 514 bytes, and base64's third on top.

@@ -5,6 +5,8 @@
 
 use std::{fmt, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -178,4 +180,15 @@ pub(super) fn one_secret(bytes: &[u8]) -> Result<SecretString, String> {
         return Err("holds more than one line".to_owned());
     }
     Ok(text.into())
+}
+
+/// `Basic` of RFC 7617, marked as a secret.
+pub(super) fn basic(username: &str, password: &SecretString) -> HeaderValue {
+    let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
+    let encoded = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
+    // Base64 is always a valid header value.
+    let mut value =
+        HeaderValue::from_str(encoded.expose_secret()).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    value.set_sensitive(true);
+    value
 }

@@ -4,7 +4,6 @@
 //! challenge the registry gave last – and changes its mind at most a few times: each change answers a 401 or 403 that
 //! told something new. What no rule here answers is the caller's error.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ use super::{
     Scope, Upstream,
     answer::Rejection,
     challenge::{AuthScheme, Challenge, Realm},
-    credentials::{Credential, Secret},
+    credentials::{Credential, Secret, basic},
     token::Token,
 };
 use crate::error::{Refusal, RexError};
@@ -225,15 +224,4 @@ impl<'a> SignIn<'a> {
         at.http_status = Some(401);
         RexError::Authentication { at, refusal: Refusal::Unauthenticated, problem: problem.to_owned() }
     }
-}
-
-/// `Basic` of RFC 7617, marked as a secret.
-pub(super) fn basic(username: &str, password: &SecretString) -> HeaderValue {
-    let pair = SecretString::from(format!("{username}:{}", password.expose_secret()));
-    let encoded = SecretString::from(format!("Basic {}", STANDARD.encode(pair.expose_secret())));
-    // Base64 is always a valid header value.
-    let mut value =
-        HeaderValue::from_str(encoded.expose_secret()).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
-    value.set_sensitive(true);
-    value
 }

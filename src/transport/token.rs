@@ -21,7 +21,7 @@ use super::{
     Scope, Upstream,
     challenge::Realm,
     connect::Protocol,
-    credentials::{Credential, CredentialId, Secret},
+    credentials::{self, Credential, CredentialId, Secret},
     egress::Admission,
 };
 use crate::error::{At, Refusal, RexError};
@@ -186,7 +186,7 @@ impl Exchange<'_> {
         }
         let mut request = reqwest::Request::new(Method::GET, url);
         if let Some((username, password)) = pair {
-            let basic = super::sign_in::basic(username, password);
+            let basic = credentials::basic(username, password);
             request.headers_mut().insert(header::AUTHORIZATION, basic);
         }
         self.send(request).await
