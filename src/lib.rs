@@ -23,8 +23,8 @@
 //!
 //! `StreamBlob`: `grpc` receives the call -> `grpc::convert` makes registry, repository and digest of it ->
 //! `policy` admits the registry -> `client`'s `blob` asks `endpoint` for the URL and the token's scope ->
-//! `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier -> `grpc::frame` writes
-//! messages -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
+//! `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier -> `grpc::frame` makes
+//! messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
 //! reaches the upstream socket, and dropping it cancels upstream.
 
 pub mod cli;

@@ -8,10 +8,12 @@ use std::sync::{
 
 use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
-use tokio::sync::{Mutex, OwnedSemaphorePermit};
+use tokio::sync::Mutex;
 use tonic::Status;
+use tracing::Span;
 
 use super::{
+    admission::StreamPermit,
     deadline::Deadline,
     proto, status,
     wire::{Framed, chunk, message},
@@ -29,8 +31,10 @@ pub(super) struct BlobFrames {
     chunk_bytes: usize,
     deadline: Deadline,
     closing: Option<Closing>,
+    /// The call's.
+    span: Span,
     next: Next,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 /// What the stream and the watch beside it share; both are polled in one task, so nobody ever waits for the other.
@@ -72,12 +76,13 @@ impl BlobFrames {
         blob: Blob,
         offset: u64,
         chunk_bytes: usize,
-        permit: OwnedSemaphorePermit,
+        permit: StreamPermit,
         deadline: Deadline,
         closing: Option<Closing>,
     ) -> Self {
         let shared = Arc::new(Shared { blob: Mutex::new(blob), turns: AtomicU64::new(0) });
-        Self { shared, offset, chunk_bytes, deadline, closing, next: Next::Header, _permit: permit }
+        let span = Span::current();
+        Self { shared, offset, chunk_bytes, deadline, closing, span, next: Next::Header, _permit: permit }
     }
 
     /// For the watch beside the stream.
@@ -85,22 +90,31 @@ impl BlobFrames {
         Arc::clone(&self.shared)
     }
 
-    /// The messages, up to the trailer or to the status that ends them.
+    /// The messages, up to the trailer or to the status that ends them. How the stream ended short of its trailer is
+    /// logged in the span it was opened in.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut frames| async move {
-            if frames.closing.as_ref().is_some_and(|closing| closing.0.is_cancelled()) {
-                return Err(Closing::status());
-            }
-            frames.shared.turns.fetch_add(1, Ordering::Relaxed);
-            let next = match frames.deadline.instant() {
-                Some(deadline) => tokio::time::timeout_at(deadline, frames.next())
-                    .await
-                    .map_err(|_| status::deadline_exceeded())?,
-                None => frames.next().await,
-            };
-            frames.shared.turns.fetch_add(1, Ordering::Relaxed);
-            Ok(next?.map(|framed| (framed, frames)))
+            let next = frames.turn().await.inspect_err(|status| {
+                tracing::info!(parent: &frames.span, code = ?status.code(), message = status.message(), "a stream failed midway");
+            })?;
+            Ok(next.map(|framed| (framed, frames)))
         })
+    }
+
+    /// One message, within the deadline and before the service closes.
+    async fn turn(&mut self) -> Result<Option<Framed>, Status> {
+        if self.closing.as_ref().is_some_and(|closing| closing.0.is_cancelled()) {
+            return Err(Closing::status());
+        }
+        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        let next = match self.deadline.instant() {
+            Some(deadline) => tokio::time::timeout_at(deadline, self.next())
+                .await
+                .map_err(|_| status::deadline_exceeded())?,
+            None => self.next().await,
+        };
+        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        Ok(next.inspect_err(|error| tracing::debug!(?error, "the stream failed"))?)
     }
 
     async fn next(&mut self) -> Result<Option<Framed>, RexError> {

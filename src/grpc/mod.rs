@@ -145,7 +145,7 @@ impl RegistryService for Registries {
         .await
     }
 
-    /// Its messages are written by a body of its own, which rides on the response; see `frame`.
+    /// Its messages are written by a body of its own, which rides on the response; see `body`.
     type StreamBlobStream = NoStream;
 
     async fn stream_blob(
@@ -157,7 +157,7 @@ impl RegistryService for Registries {
         let closing = request.extensions_mut().remove::<Closing>();
         let call = deadline.bound(async {
             let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
-            let permit = self.admission.admit()?;
+            let permit = self.admission.admit(chunk_bytes)?;
             let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
             Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing))
         });

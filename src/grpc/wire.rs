@@ -1,7 +1,7 @@
 //! The messages of `StreamBlob` as they go on the wire.
 //!
 //! `data` is the last field of `BlobChunk`, and `chunk` the only field of its message: a message is a short prefix and then
-//! the bytes as they are. So no message is ever put together in a buffer; prefix and bytes go to HTTP/2 as two, and any
+//! the bytes as they are. So no chunk is ever put together in a buffer; prefix and bytes go to HTTP/2 as two, and any
 //! stock client decodes them.
 
 use bytes::{BufMut as _, Bytes, BytesMut};

@@ -1,15 +1,24 @@
 //! The end of calls that outlive the server or their connection: each gets a status, rather than a reset.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of the service's `google.rpc.ErrorInfo`.
+const ERROR_DOMAIN: &str = "rexd.registry.v1";
+
+/// Another replica can be asked at once; a single one is back after a moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request extension: cancelled when the call must end now, because the drain's or the connection's grace is over.
 /// Half a second later the connection is closed.
@@ -23,7 +32,10 @@ pub struct Closing(pub CancellationToken);
 impl Closing {
     /// What a call that is ended by it is told: the callers' retry rules know this code, and go to another replica.
     pub fn status() -> Status {
-        Status::unavailable("server is shutting down")
+        let mut details = ErrorDetails::new();
+        details.set_error_info("SHUTTING_DOWN", ERROR_DOMAIN, HashMap::new());
+        details.set_retry_info(Some(RETRY_AFTER));
+        Status::with_error_details(Code::Unavailable, "server is shutting down", details)
     }
 
     /// The answer, or the status when the call must end first.

@@ -3,7 +3,7 @@
 //! h2 writes and flushes each DATA frame by itself, and callers take frames of 16 KiB unless they say otherwise: a GiB is
 //! 65,536 writes, each a walk through the kernel's TCP. Here the frames that one poll of the connection produces are
 //! gathered, and go out when the buffer is full or the poll is over. Copying 16 KiB that are in the cache costs a fraction
-//! of what the system call does (measured: see the README's table). It also frees the registry's chunk as soon as it is
+//! of what the system call does (the README has the measurement). It also frees the registry's chunk as soon as it is
 //! framed.
 
 use std::{
@@ -15,8 +15,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What is gathered at most: seven frames of 16 KiB with their heads. Below glibc's first threshold for mapping memory
-/// (128 KiB), so that the buffer comes from the heap.
+/// What is gathered at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
 const GATHER_BYTES: usize = 7 * (9 + 16 * 1024);
 
 /// What an answer that is no blob needs.

@@ -23,7 +23,8 @@ pub struct Settings {
     pub max_concurrent_streams: u32,
     /// Bytes of one request's decoded header list (`SETTINGS_MAX_HEADER_LIST_SIZE`).
     pub max_header_list_bytes: u32,
-    /// Bytes which one stream may hold in the connection's send buffer; hyper's own 400 KiB are too many for a thousand
+    /// Bytes which one stream may hold in the connection's send buffer before its body is asked for more; a frame of the
+    /// body that is larger is taken whole. hyper's own 400 KiB are too many for a thousand
     /// stalled readers.
     pub max_send_buffer_bytes: u32,
     /// A PING goes out after this long; it finds dead peers, so TCP keepalive is not needed beside it.

@@ -53,7 +53,10 @@ impl Credential {
     }
 
     pub(super) fn identity(token: SecretString, pair: Option<(String, SecretString)>) -> Self {
-        let id = identify("identity", &[token.expose_secret()]);
+        let (username, password) = pair
+            .as_ref()
+            .map_or(("", ""), |(username, password)| (username.as_str(), password.expose_secret()));
+        let id = identify("identity", &[token.expose_secret(), username, password]);
         Self { id, secret: Arc::new(Secret::Identity { token, pair }) }
     }
 

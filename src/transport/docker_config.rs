@@ -44,6 +44,12 @@ impl DockerConfig {
                 "names a credential helper and holds no credentials; helpers are never run here".to_owned()
             );
         }
+        for registry in file.cred_helpers.keys() {
+            tracing::warn!(
+                registry,
+                "the docker config names a credential helper for the registry; helpers are never run here"
+            );
+        }
         entries.sort_by_key(|(pattern, _)| Reverse(pattern.specificity()));
         Ok(Self(entries))
     }
@@ -82,10 +88,19 @@ impl Auth {
         use secrecy::ExposeSecret as _;
         let filled =
             |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
+        let has_other = self.auth.is_some() || self.identitytoken.is_some();
         if let Some(token) = filled(self.registrytoken) {
             return Ok(Some(Credential::bearer(token)));
         }
-        let mut pair = self.username.zip(self.password).filter(|(username, _)| !username.is_empty());
+        let mut pair = match (self.username.filter(|username| !username.is_empty()), filled(self.password)) {
+            (Some(username), Some(password)) => Some((username, password)),
+            // The parts that docker writes beside `auth` or a token may stand alone.
+            _ if has_other => None,
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err("has a username or a password without the other".to_owned());
+            }
+        };
         if let Some(auth) = filled(self.auth) {
             let decoded = STANDARD
                 .decode(auth.expose_secret().trim())

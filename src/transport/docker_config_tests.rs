@@ -62,6 +62,8 @@ fn a_broken_file_is_an_error_that_quotes_no_secret() {
         r#"{"auths": {"r.example": {"auth": "canary-secret!"}}}"#,
         r#"{"auths": {"r.example": {"auth": "Y2FuYXJ5LXNlY3JldA=="}}}"#,
         r#"{"auths": {"r.example": {"auth": 7, "password": "canary-secret"}}}"#,
+        r#"{"auths": {"r.example": {"password": "canary-secret"}}}"#,
+        r#"{"auths": {"r.example": {"username": "canary-secret"}}}"#,
         r#"{"credsStore": "desktop", "auths": {"r.example": {}}}"#,
         r#"{"auths": {"": {"username": "u", "password": "canary-secret"}}}"#,
     ] {

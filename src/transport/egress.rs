@@ -117,9 +117,10 @@ impl AddressClass {
     }
 
     fn of_v6(address: Ipv6Addr) -> Self {
-        const METADATA: [Ipv6Addr; 2] = [
+        const METADATA: [Ipv6Addr; 3] = [
             Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254), // AWS
             Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023), // AWS EKS pod identity
+            Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254), // Google Cloud
         ];
         if METADATA.contains(&address) {
             return Self::Metadata;

@@ -131,6 +131,8 @@ impl Upstream {
     /// every other status is the operation's to read.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Answer, RexError> {
         let at = self.at(request.scope.repository());
+        // Signing in asks the same registry, and knows no deadline.
+        self.wait_while_paused(&at, request.deadline).await?;
         let mut sign_in = SignIn::begin(self, request.scope).await?;
         loop {
             let exchange = || self.follow(request, sign_in.authorization());
@@ -174,10 +176,7 @@ impl Upstream {
         let mut tries = 0;
         loop {
             tries += 1;
-            if let Err(left) = self.pace.wait(deadline).await {
-                let at = At { http_status: Some(429), ..at.clone() };
-                return Err(RexError::RateLimit { at, retry_after: Some(left) });
-            }
+            self.wait_while_paused(at, deadline).await?;
             let outcome = exchange().await;
             let wait = match &outcome {
                 Ok(answer) if answer.status().as_u16() == 429 => {
@@ -202,6 +201,14 @@ impl Upstream {
             drop(outcome);
             tokio::time::sleep(wait).await;
         }
+    }
+
+    /// Waits until a registry that said `Retry-After` may be asked; an error at once when the caller cannot wait for that.
+    async fn wait_while_paused(&self, at: &At, deadline: Option<Instant>) -> Result<(), RexError> {
+        self.pace.wait(deadline).await.map_err(|left| RexError::RateLimit {
+            at: At { http_status: Some(429), ..at.clone() },
+            retry_after: Some(left),
+        })
     }
 
     /// Sends to where the registry is, and on to where it points. What belongs to the registry – `Authorization` and the

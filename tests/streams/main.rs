@@ -7,6 +7,7 @@ mod corruption;
 mod cuts;
 mod ending;
 mod limits;
+mod misers;
 mod odd_answers;
 mod order;
 mod ranges;

@@ -61,6 +61,8 @@ pub struct Blob {
     verifier: Option<Verifier>,
     resumes: u32,
     fruitless: u32,
+    /// Whether the registry has shown that it serves ranges.
+    ranges: bool,
     /// Whether a registry that ignores ranges has already sent the beginning once more.
     repeated: bool,
 }
@@ -102,6 +104,7 @@ impl Client {
             verifier: None,
             resumes: 0,
             fruitless: 0,
+            ranges: false,
             repeated: false,
         };
         blob.open().await?;
@@ -158,8 +161,15 @@ impl Blob {
     }
 
     /// Gives the connection back, and every byte that was not handed out: the next read asks for them again. For readers
-    /// who stand still, so that they hold neither memory nor a registry's connection.
+    /// who stand still, so that they hold neither memory nor a registry's connection. A registry that has not shown that it
+    /// serves ranges is kept waiting instead: it would send the beginning again.
     pub fn detach(&mut self) {
+        if self.ranges {
+            self.let_go();
+        }
+    }
+
+    fn let_go(&mut self) {
         if let Source::Open { .. } = self.source {
             self.source = Source::Detached;
             self.pending = Bytes::new();
@@ -193,6 +203,8 @@ impl Blob {
         // caller who does not read. It is in the cache for the hash anyway.
         let piece = Bytes::copy_from_slice(&self.pending.split_to(length));
         self.position += length as u64;
+        // Bytes that were only held back are no progress: they are asked for again.
+        self.fruitless = 0;
         if let Some(verifier) = &mut self.verifier {
             verifier.update(&piece);
         }
@@ -231,7 +243,6 @@ impl Blob {
                 *skip -= skipped as u64;
                 bytes::Buf::advance(&mut chunk, skipped);
                 if !chunk.is_empty() {
-                    self.fruitless = 0;
                     self.take(chunk);
                 }
                 Ok(())
@@ -276,7 +287,7 @@ impl Blob {
 
     /// Notes a lost connection; an error when too many in a row have brought nothing.
     async fn cut(&mut self, error: RexError) -> Result<(), RexError> {
-        self.detach();
+        self.let_go();
         self.fruitless += 1;
         if self.fruitless > MAX_FRUITLESS {
             return Err(error);

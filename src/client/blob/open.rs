@@ -51,6 +51,13 @@ impl Blob {
             );
         }
         self.learn(&answer, size)?;
+        if self.size.is_none() {
+            // Where the part ends is then all that is known, so it must end where it was asked to.
+            if self.wanted() != Some(last.saturating_add(1)) {
+                return Err(answer.invalid("a 206 that tells neither the blob's size nor the end asked for"));
+            }
+            self.end = self.wanted();
+        }
         self.settle_end();
         self.source = Source::Open { body: Box::new(answer.into_body()?), skip: 0 };
         Ok(())
@@ -74,6 +81,9 @@ impl Blob {
     /// 416: fine when the offset is the blob's size, and OUT_OF_RANGE when it is past it.
     async fn past_the_end(&mut self, answer: Answer) -> Result<(), RexError> {
         let range = answer.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
+        let at = answer.at();
+        // Its place among the registry's requests is the next request's.
+        drop(answer);
         let size = match range.and_then(|range| range.size) {
             Some(size) => Some(size),
             None => {
@@ -83,9 +93,9 @@ impl Blob {
             }
         };
         if size != Some(self.position) {
-            return Err(RexError::Range { at: answer.at(), offset: self.position, size });
+            return Err(RexError::Range { at, offset: self.position, size });
         }
-        self.learn(&answer, size)?;
+        self.size = size;
         self.media_type = "application/octet-stream".to_owned();
         self.settle_end();
         self.source = Source::Finished;
@@ -101,6 +111,9 @@ impl Blob {
             return Err(RexError::Integrity { at: answer.at(), problem });
         }
         self.size = self.size.or(size);
+        let accepts =
+            answer.header(header::ACCEPT_RANGES).is_some_and(|unit| unit.eq_ignore_ascii_case("bytes"));
+        self.ranges |= accepts || answer.status().as_u16() == 206;
         if self.media_type.is_empty() {
             self.media_type = answer.content_type().unwrap_or_else(|| "application/octet-stream".to_owned());
         }
