@@ -13,13 +13,13 @@ COPY proto proto
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked \
+    && cargo build --release --locked --features jemalloc \
     && rm -r src
 
 COPY . .
 # Newer than the empty ones, whatever time the files bring along.
 RUN find src -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked
+    && cargo build --release --locked --features jemalloc
 
 # Holds glibc, libgcc and the CA bundle, and neither a shell nor a package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
