@@ -68,6 +68,11 @@ fn hint(error: &crate::RexError) -> &'static str {
         E::Network { problem, .. } if problem.starts_with("TLS") => {
             "; a private certificate authority goes into ca_file"
         }
+        // The alert can be lost: a registry that closes before it has read the request resets the connection.
+        E::Network { problem, .. } if problem.starts_with("the connection broke") => {
+            "; check the url, the network and the proxy; a registry that wants a client certificate (client_cert_file \
+             with client_key_file) can end a connection so, too"
+        }
         E::Network { .. } => "; check the url, the network and the proxy",
         E::Timeout { .. } => "; check the url and the network, or raise the registry's timeouts",
         E::Authentication { .. } => "; check the registry's credentials",
