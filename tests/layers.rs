@@ -36,9 +36,10 @@ const RULES: &[Rule] = &[
     ("grpc", BELOW_AND_BESIDE, &["reqwest"]),
     ("policy", &["oci", "error"], NO_IO),
     ("client", &["transport", "oci", "error"], NO_GRPC),
-    ("transport", &["oci", "error"], &["tonic", "prost"]),
+    ("transport", &["oci", "error", "watched"], &["tonic", "prost"]),
     ("oci", &[], NO_IO),
     ("error", &[], NO_IO),
+    ("watched", &[], NO_GRPC),
     ("demo", &[], NO_GRPC),
 ];
 

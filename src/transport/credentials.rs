@@ -13,9 +13,11 @@ use sha2::{Digest as _, Sha256};
 use super::{
     docker_config::DockerConfig,
     settings::{CredentialSource, SetupError},
+};
+use crate::{
+    oci::{Registry, Repository},
     watched::Watched,
 };
-use crate::oci::{Registry, Repository};
 
 /// What tells one credential from another, in the token cache's key; not the secret itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

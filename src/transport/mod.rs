@@ -5,7 +5,7 @@
 //! redirects, and `Upstream::exchange` is one exchange on the wire. What they decide by lives in one module each:
 //!
 //! - [`egress`]: where a request may go, and who may receive credentials;
-//! - `credentials`, `docker_config`, `watched`: what there is to show;
+//! - `credentials`, `docker_config`: what there is to show;
 //! - `challenge`, `learned`, `scope`, `token`, `sign_in`: what the registry asks for, and the token protocol;
 //! - `retry`, `rate_limit`, `failure`: what is worth another try, and when;
 //! - `connect`: certificates, proxies, protocols; `answer`: bodies under limits.
@@ -43,7 +43,6 @@ mod scope;
 mod settings;
 mod sign_in;
 mod token;
-mod watched;
 
 pub(crate) use answer::{Answer, Body};
 pub use challenge::AuthScheme;

@@ -2,7 +2,8 @@
 //!
 //! The file is looked at when it is needed and the last look is older than a second: no task, no inotify watch to run out
 //! of, and it does not matter how the file changes – in place, by rename, or by Kubernetes swapping `..data`. A file that
-//! turns bad keeps the last good content in use and says so in the log.
+//! turns bad keeps the last good content in use and says so in the log. One that is gone is as an empty one: good where that
+//! means nothing, bad where something must be there.
 
 use std::{
     fs, io,
@@ -21,11 +22,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MAX_BYTES: u64 = 1 << 20;
 
 /// Makes content of a file's bytes; the error says what is wrong, without quoting a secret.
-pub(super) type Parse<T> = fn(&[u8]) -> Result<T, String>;
+pub(crate) type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
 /// What a file held when it was last good.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(crate) struct Watched<T> {
     path: PathBuf,
     parse: Parse<T>,
     current: RwLock<Arc<T>>,
@@ -40,7 +41,7 @@ struct Look {
 
 impl<T: Send + Sync + 'static> Watched<T> {
     /// Reads the file for the first time; whatever is wrong with it is an error.
-    pub(super) fn open(path: &Path, parse: Parse<T>) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, parse: Parse<T>) -> Result<Self, String> {
         let say = |problem: String| format!("{}: {problem}", path.display());
         let bytes = read(path).map_err(|error| say(error.to_string()))?;
         let content = parse(&bytes).map_err(say)?;
@@ -53,7 +54,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 
     /// The content; at most a second old.
-    pub(super) async fn get(&self) -> Arc<T> {
+    pub(crate) async fn get(&self) -> Arc<T> {
         // Who finds somebody looking goes on with what there is.
         if let Ok(mut look) = self.look.try_lock()
             && look.next <= Instant::now()
@@ -64,7 +65,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 
     /// Looks at the file now, whenever the last look was.
-    pub(super) async fn refresh(&self) {
+    pub(crate) async fn refresh(&self) {
         let mut look = self.look.lock().await;
         self.look_again(&mut look).await;
     }
@@ -79,12 +80,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let read = tokio::task::spawn_blocking(move || read(&path))
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let content = match read {
+        let (bytes, gone) = match read {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Ok(Vec::new()), Some(error)),
+            read => (read, None),
+        };
+        let content = match bytes {
             Ok(bytes) if bytes == look.bytes => return,
             Ok(bytes) => {
                 let content = (self.parse)(&bytes);
                 look.bytes = bytes;
-                content
+                content.map_err(|problem| gone.map_or(problem, |error| error.to_string()))
             }
             Err(error) => Err(error.to_string()),
         };
