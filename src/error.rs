@@ -95,6 +95,22 @@ pub enum RexError {
         problem: String,
     },
 
+    /// The service wants to know who calls, and the call does not show it.
+    #[error("caller unknown: {problem}")]
+    CallerUnknown {
+        /// What was shown, and what to show.
+        problem: String,
+    },
+
+    /// The caller is known, and was not granted the target.
+    #[error("{at}: not allowed: {problem}")]
+    CallerNotAllowed {
+        /// Where.
+        at: At,
+        /// Who, and what the operator may change.
+        problem: String,
+    },
+
     /// Policy or the address guard refuses the target.
     #[error("{at}: not allowed: {problem}")]
     RegistryNotAllowed {
@@ -231,8 +247,9 @@ impl RexError {
     #[must_use]
     pub fn at(&self) -> Option<&At> {
         match self {
-            Self::InvalidArgument { .. } | Self::Overloaded { .. } => None,
-            Self::RegistryNotAllowed { at, .. }
+            Self::InvalidArgument { .. } | Self::CallerUnknown { .. } | Self::Overloaded { .. } => None,
+            Self::CallerNotAllowed { at, .. }
+            | Self::RegistryNotAllowed { at, .. }
             | Self::Network { at, .. }
             | Self::Timeout { at, .. }
             | Self::Authentication { at, .. }

@@ -10,7 +10,8 @@
 //! | 4 | [`telemetry`] | logs and traces |
 //! | 4 | [`server`] | the listener: connections, TLS, health, ops endpoints, drain |
 //! | 4 | [`grpc`] | the five handlers: parse, admit, call, encode |
-//! | 4 | [`policy`] | which registry a caller may reach |
+//! | 4 | [`callers`] | who calls: tokens and certificates |
+//! | 4 | [`policy`] | which registry, and what of it, a caller may read |
 //! | 3 | [`client`] | the Distribution API, one operation a file |
 //! | 2 | [`transport`] | the only user of reqwest: send, sign in, retry, guard |
 //! | 1 | [`oci`] | names, references, digests, the streaming verifier; no I/O |
@@ -22,12 +23,13 @@
 //!
 //! # The way of one request
 //!
-//! `StreamBlob`: `grpc` receives the call -> `grpc::convert` makes registry, repository and digest of it ->
-//! `policy` admits the registry -> `client`'s `blob` asks `endpoint` for the URL and the token's scope ->
+//! `StreamBlob`: `grpc` receives the call -> `callers` tells who makes it -> `grpc::convert` makes registry,
+//! repository and digest of it -> `policy` admits caller and registry -> `client`'s `blob` asks `endpoint` for the URL and the token's scope ->
 //! `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier -> `grpc::frame` makes
 //! messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
 //! reaches the upstream socket, and dropping it cancels upstream.
 
+pub mod callers;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -1,10 +1,11 @@
-//! Which registry a caller may reach. Pure: the address guard below asks the network's questions.
+//! Who may reach what: the registries of the configuration, and of those the ones that a caller may read. Pure: the address
+//! guard below asks the network's questions, and `callers` finds out who calls.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, str::FromStr, sync::Arc};
 
 use crate::{
     error::{At, RexError},
-    oci::Registry,
+    oci::{ParseError, Registry, Repository},
 };
 
 /// The operator's word on registries.
@@ -28,16 +29,239 @@ impl Policy {
         &self.default_registry
     }
 
-    /// Lets a call to a registry pass, or says why not.
-    pub fn admit(&self, registry: &Registry) -> Result<(), RexError> {
-        if self.allow_unlisted || self.listed.contains(registry) {
+    /// Lets a caller's call to a registry pass, or says why not.
+    pub fn admit(&self, caller: &Caller, registry: &Registry, wanted: Wanted<'_>) -> Result<(), RexError> {
+        if !self.allow_unlisted && !self.listed.contains(registry) {
+            return Err(RexError::RegistryNotAllowed {
+                at: At { registry: registry.to_string(), ..At::default() },
+                problem: "this service is not configured for the registry; the operator can add it under `registries`"
+                    .to_owned(),
+            });
+        }
+        caller.admit(registry, wanted)
+    }
+}
+
+/// What a call is about, as far as grants care.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// That the registry answers; no content of it.
+    Ping,
+    /// The names of all repositories.
+    Catalog,
+    /// The tags, manifests and blobs of a repository.
+    Repository(&'a Repository),
+}
+
+/// Who calls, and what it may read.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    name: Arc<str>,
+    grants: Arc<[Grant]>,
+}
+
+impl Caller {
+    /// A caller with what it was granted; without a grant, it may read nothing.
+    #[must_use]
+    pub fn new(name: &str, grants: Vec<Grant>) -> Self {
+        Self { name: name.into(), grants: grants.into() }
+    }
+
+    /// Whoever calls a service that tells no callers apart: it may read whatever the service may.
+    #[must_use]
+    pub fn anybody() -> Self {
+        Self::new("anybody", vec![Grant::Everything])
+    }
+
+    /// The name that the operator gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn admit(&self, registry: &Registry, wanted: Wanted<'_>) -> Result<(), RexError> {
+        if self.grants.iter().any(|grant| grant.covers(registry, wanted)) {
             return Ok(());
         }
-        Err(RexError::RegistryNotAllowed {
-            at: At { registry: registry.to_string(), ..At::default() },
-            problem:
-                "this service is not configured for the registry; the operator can add it under `registries`"
-                    .to_owned(),
+        let (repository, what) = match wanted {
+            Wanted::Ping => (None, "the registry"),
+            Wanted::Catalog => (None, "the whole registry, which a catalog names"),
+            Wanted::Repository(repository) => (Some(repository.to_string()), "the repository"),
+        };
+        Err(RexError::CallerNotAllowed {
+            at: At { registry: registry.to_string(), repository, ..At::default() },
+            problem: format!(
+                "the caller {:?} may not read {what}; the operator can add it under `callers`",
+                self.name
+            ),
         })
+    }
+}
+
+/// What a caller may read, as it is written: `ghcr.io`, `ghcr.io/org/`, `ghcr.io/org/app`, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// Whatever the service may read.
+    Everything,
+    /// A registry: its catalog, and every repository.
+    Registry(Registry),
+    /// The repositories of a registry whose names begin with these path segments and go on after them.
+    Below(Registry, Repository),
+    /// One repository.
+    Repository(Registry, Repository),
+}
+
+impl Grant {
+    /// The registry it is about; `None` if it is about all.
+    #[must_use]
+    pub fn registry(&self) -> Option<&Registry> {
+        match self {
+            Self::Everything => None,
+            Self::Registry(registry) | Self::Below(registry, _) | Self::Repository(registry, _) => {
+                Some(registry)
+            }
+        }
+    }
+
+    fn covers(&self, registry: &Registry, wanted: Wanted<'_>) -> bool {
+        if self.registry().is_some_and(|granted| granted != registry) {
+            return false;
+        }
+        match (self, wanted) {
+            (Self::Everything | Self::Registry(_), _) | (_, Wanted::Ping) => true,
+            (Self::Below(..) | Self::Repository(..), Wanted::Catalog) => false,
+            (Self::Below(_, prefix), Wanted::Repository(repository)) => {
+                let rest = repository.as_str().strip_prefix(prefix.as_str());
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            }
+            (Self::Repository(_, granted), Wanted::Repository(repository)) => granted == repository,
+        }
+    }
+}
+
+impl FromStr for Grant {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if text == "*" {
+            return Ok(Self::Everything);
+        }
+        let Some((registry, path)) = text.split_once('/') else {
+            return Ok(Self::Registry(text.parse()?));
+        };
+        let registry: Registry = registry.parse()?;
+        match path.strip_suffix('/') {
+            // Not `Repository::of`: on Docker Hub, `docker.io/org/` is not below `library`.
+            Some(prefix) => Ok(Self::Below(registry, prefix.parse()?)),
+            None => {
+                let repository = Repository::of(&registry, path)?;
+                Ok(Self::Repository(registry, repository))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    fn caller(grants: &[&str]) -> Caller {
+        Caller::new("build", grants.iter().map(|grant| grant.parse().unwrap()).collect())
+    }
+
+    fn may_read(caller: &Caller, registry: &str, repository: &str) -> bool {
+        let registry = registry.parse().unwrap();
+        let repository = Repository::of(&registry, repository).unwrap();
+        caller.admit(&registry, Wanted::Repository(&repository)).is_ok()
+    }
+
+    fn may_list(caller: &Caller, registry: &str) -> bool {
+        caller.admit(&registry.parse().unwrap(), Wanted::Catalog).is_ok()
+    }
+
+    fn may_ping(caller: &Caller, registry: &str) -> bool {
+        caller.admit(&registry.parse().unwrap(), Wanted::Ping).is_ok()
+    }
+
+    #[test]
+    fn a_caller_without_a_grant_may_read_nothing() {
+        let caller = caller(&[]);
+        assert!(!may_ping(&caller, "ghcr.io") && !may_list(&caller, "ghcr.io"));
+        assert!(!may_read(&caller, "ghcr.io", "org/app"));
+    }
+
+    #[test]
+    fn a_registry_is_granted_with_its_catalog_and_all_its_repositories_and_no_other_registry() {
+        let caller = caller(&["ghcr.io"]);
+        assert!(may_ping(&caller, "ghcr.io") && may_list(&caller, "ghcr.io"));
+        assert!(may_read(&caller, "ghcr.io", "org/app") && may_read(&caller, "GHCR.io", "app"));
+        for other in ["quay.io", "ghcr.io:5000", "ghcr.io.example.com", "docker.io"] {
+            assert!(!may_ping(&caller, other) && !may_list(&caller, other), "{other}");
+            assert!(!may_read(&caller, other, "org/app"), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_slash_and_does_not_open_the_catalog() {
+        let caller = caller(&["ghcr.io/org/"]);
+        assert!(may_ping(&caller, "ghcr.io"));
+        assert!(may_read(&caller, "ghcr.io", "org/app") && may_read(&caller, "ghcr.io", "org/team/app"));
+        for repository in ["org", "organisation/app", "org-2/app", "other/org/app"] {
+            assert!(!may_read(&caller, "ghcr.io", repository), "{repository}");
+        }
+        assert!(!may_list(&caller, "ghcr.io"));
+        assert!(!may_read(&caller, "quay.io", "org/app"));
+    }
+
+    #[test]
+    fn a_repository_is_granted_alone() {
+        let caller = caller(&["ghcr.io/org/app", "registry.internal:5000/team/"]);
+        assert!(may_read(&caller, "ghcr.io", "org/app"));
+        assert!(may_read(&caller, "registry.internal:5000", "team/x"));
+        for repository in ["org/app/sub", "org/app2", "org", "team/x"] {
+            assert!(!may_read(&caller, "ghcr.io", repository), "{repository}");
+        }
+        assert!(!may_list(&caller, "ghcr.io"));
+    }
+
+    #[test]
+    fn on_docker_hub_one_word_is_an_official_image_and_a_prefix_is_an_organisation() {
+        let image = caller(&["docker.io/nginx"]);
+        assert!(may_read(&image, "docker.io", "nginx") && may_read(&image, "docker.io", "library/nginx"));
+        assert!(may_read(&image, "index.docker.io", "nginx"));
+        let organisation = caller(&["docker.io/grafana/"]);
+        assert!(may_read(&organisation, "docker.io", "grafana/loki"));
+        assert!(!may_read(&organisation, "docker.io", "grafana"));
+    }
+
+    #[test]
+    fn a_star_is_whatever_the_service_may_read() {
+        let caller = caller(&["*"]);
+        assert!(may_list(&caller, "ghcr.io") && may_read(&caller, "quay.io", "org/app"));
+        let policy =
+            Policy::new("ghcr.io".parse().unwrap(), HashSet::from(["ghcr.io".parse().unwrap()]), false);
+        assert!(matches!(
+            policy.admit(&caller, &"quay.io".parse().unwrap(), Wanted::Ping),
+            Err(RexError::RegistryNotAllowed { .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_not_a_grant_is_refused() {
+        for text in [
+            "",
+            "/",
+            "ghcr.io/",
+            "ghcr.io//",
+            "ghcr.io/Org/",
+            "ghcr.io/org//",
+            "ghcr.io/../x",
+            "https://ghcr.io",
+            "ghcr.io/*",
+            "**",
+        ] {
+            assert!(text.parse::<Grant>().is_err(), "{text:?}");
+        }
     }
 }

@@ -70,7 +70,8 @@ impl<T: Send + Sync + 'static> Watched<T> {
         self.look_again(&mut look).await;
     }
 
-    fn last(&self) -> Arc<T> {
+    /// The content as it was at the last look.
+    pub(crate) fn last(&self) -> Arc<T> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -22,8 +22,9 @@ const NO_GRPC: &[&str] = &["reqwest", "tonic", "prost"];
 /// What every part of the uppermost layer may name; `cli` wires the parts to each other.
 const BELOW: &[&str] = &["client", "policy", "oci", "error"];
 /// The handlers also count their calls, and put a watch beside a stream; `telemetry` and `server` know nothing of them.
-const BELOW_AND_BESIDE: &[&str] = &["client", "policy", "oci", "error", "telemetry", "server"];
-const PARTS: &[&str] = &["client", "config", "demo", "error", "grpc", "oci", "policy", "server", "telemetry"];
+const BELOW_AND_BESIDE: &[&str] = &["callers", "client", "policy", "oci", "error", "telemetry", "server"];
+const PARTS: &[&str] =
+    &["callers", "client", "config", "demo", "error", "grpc", "oci", "policy", "server", "telemetry"];
 
 /// Top down; an area that is not here has no rule, and fails.
 const RULES: &[Rule] = &[
@@ -34,6 +35,7 @@ const RULES: &[Rule] = &[
     ("telemetry", BELOW, &["reqwest"]),
     ("server", BELOW, &["reqwest"]),
     ("grpc", BELOW_AND_BESIDE, &["reqwest"]),
+    ("callers", &["policy", "error", "watched"], NO_GRPC),
     ("policy", &["oci", "error"], NO_IO),
     ("client", &["transport", "oci", "error"], NO_GRPC),
     ("transport", &["oci", "error", "watched"], &["tonic", "prost"]),

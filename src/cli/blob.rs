@@ -41,7 +41,7 @@ pub(super) async fn blob(args: BlobArgs) -> Result<(), Failure> {
     let (offset, limit) = (args.offset, args.limit);
     let request = StreamBlobRequest { registry, repository, digest, offset, limit, max_chunk_bytes: 0 };
     let mut client = args.server.connect().await?;
-    let mut frames = client.stream_blob(args.server.request(request)).await.map_err(said)?.into_inner();
+    let mut frames = client.stream_blob(args.server.request(request)?).await.map_err(said)?.into_inner();
     let mut sink = Sink::open(&args.output)?;
     let progress =
         if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };

@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueHint};
 use tonic::{
     Request, Status,
+    metadata::AsciiMetadataValue,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_types::StatusExt as _;
@@ -33,6 +34,9 @@ pub(super) struct ServerArgs {
     /// The certificate's key, PEM
     #[arg(long, value_name = "FILE", requires = "cert", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
+    /// A file with the token that tells the server who calls; its first line is sent
+    #[arg(long, env = "REXD_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    token_file: Option<PathBuf>,
     /// Give up after this long, for example 30s; without it, streams may take as long as they need
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -82,7 +86,7 @@ pub(super) struct ManifestArgs {
 pub(super) async fn ping(args: PingArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
     let answer =
-        client.ping(args.server.request(PingRequest { registry: args.registry })).await.map_err(said)?;
+        client.ping(args.server.request(PingRequest { registry: args.registry })?).await.map_err(said)?;
     let answer = answer.into_inner();
     let scheme = match answer.auth_scheme() {
         AuthScheme::Unspecified => "unknown",
@@ -99,7 +103,7 @@ pub(super) async fn catalog(args: CatalogArgs) -> Result<(), Failure> {
     let mut page_token = String::new();
     loop {
         let request = ListCatalogRequest { registry: args.registry.clone(), page_size: 1000, page_token };
-        let page = client.list_catalog(args.server.request(request)).await.map_err(said)?.into_inner();
+        let page = client.list_catalog(args.server.request(request)?).await.map_err(said)?.into_inner();
         print(&lines(&page.repositories))?;
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -115,7 +119,7 @@ pub(super) async fn tags(args: TagsArgs) -> Result<(), Failure> {
     loop {
         let (registry, repository) = (registry.clone(), repository.clone());
         let request = ListTagsRequest { registry, repository, page_size: 1000, page_token };
-        let page = client.list_tags(args.server.request(request)).await.map_err(said)?.into_inner();
+        let page = client.list_tags(args.server.request(request)?).await.map_err(said)?.into_inner();
         print(&lines(&page.tags))?;
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -134,7 +138,7 @@ pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
         platform: args.platform,
     };
     let mut client = args.server.connect().await?;
-    let manifest = client.get_manifest(args.server.request(request)).await.map_err(said)?.into_inner();
+    let manifest = client.get_manifest(args.server.request(request)?).await.map_err(said)?.into_inner();
     if let Some(proto::Descriptor { media_type, digest, size, .. }) = &manifest.descriptor {
         eprintln!("{media_type} {digest} {size} bytes");
     }
@@ -174,13 +178,24 @@ impl ServerArgs {
         Ok(tls)
     }
 
-    /// A request with the deadline.
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+    /// A request with the deadline and the token.
+    pub(super) fn request<T>(&self, message: T) -> Result<Request<T>, Failure> {
         let mut request = Request::new(message);
         if let Some(timeout) = self.timeout {
             request.set_timeout(timeout);
         }
-        request
+        if let Some(file) = &self.token_file {
+            let wrong =
+                |problem: String| Failure::Usage(format!("--token-file {}: {problem}", file.display()));
+            let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+            let token = text.lines().map(str::trim).find(|line| !line.is_empty());
+            let token = token.ok_or_else(|| wrong("holds no token".to_owned()))?;
+            let mut value = AsciiMetadataValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| wrong("its first line is no token".to_owned()))?;
+            value.set_sensitive(true);
+            request.metadata_mut().insert("authorization", value);
+        }
+        Ok(request)
     }
 }
 

@@ -21,6 +21,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(45);
 pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     let config = wiring::load(&args.config)?.config;
     let client = wiring::client(&config)?;
+    wiring::callers(&config)?;
     if !args.connect {
         return print("the configuration is good\n");
     }
@@ -78,6 +79,8 @@ fn hint(error: &crate::RexError) -> &'static str {
         E::Authentication { .. } => "; check the registry's credentials",
         E::Validation { .. } => "; check that the url is a registry's, and its path prefix",
         E::InvalidArgument { .. }
+        | E::CallerUnknown { .. }
+        | E::CallerNotAllowed { .. }
         | E::RegistryNotAllowed { .. }
         | E::NotFound { .. }
         | E::RateLimit { .. }

@@ -8,7 +8,7 @@ use tonic::service::Routes;
 
 use super::{ConfigArgs, Failure, wiring};
 use crate::{
-    config::{Config, Tls},
+    config::{CallerIdentity, Config, Tls},
     grpc::{Registries, proto},
     server::{Readiness, Server, add_reflection, tls},
 };
@@ -21,11 +21,17 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         None => None,
     };
     let stop = stop_signal()?;
+    if tells_tokens_to_everybody(&config) {
+        tracing::warn!(
+            "callers send their tokens in clear text: `tls` is not configured, and `listen` is not loopback"
+        );
+    }
     let server = assemble(&config, wiring::registries(&config)?, listener, ops).await?;
     tracing::info!(
         listen = %config.listen,
         ops_listen = ?config.ops_listen,
         tls = config.tls.is_some(),
+        callers = config.callers.as_ref().map(std::collections::BTreeMap::len),
         registries = config.registries.keys().cloned().collect::<Vec<_>>().join(" "),
         "serving"
     );
@@ -52,6 +58,13 @@ pub(super) async fn assemble(
         ops,
         readiness,
     })
+}
+
+/// Where a mesh or an ingress adds the TLS, there is nothing wrong with it; so it is said, not refused.
+fn tells_tokens_to_everybody(config: &Config) -> bool {
+    let mut callers = config.callers.iter().flat_map(|callers| callers.values());
+    let tokens = callers.any(|caller| matches!(caller.identity, CallerIdentity::TokenFile(_)));
+    tokens && config.tls.is_none() && !config.listen.ip().is_loopback()
 }
 
 fn tls_files(tls: &Tls) -> tls::Files {

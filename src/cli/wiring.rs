@@ -1,14 +1,17 @@
 //! Configuration -> the parts it configures. The layers below know nothing of [`Config`]; this is where it ends.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use super::{ConfigArgs, Failure};
 use crate::{
+    callers::{Callers, Identity},
     client::{self, Client, ClientCertificate, CredentialSource, Limits, Proxy, Settings},
-    config::{Config, Credentials, Flags, HttpVersion, Loaded, Registry as RegistryConfig, Sources},
+    config::{
+        CallerIdentity, Config, Credentials, Flags, HttpVersion, Loaded, Registry as RegistryConfig, Sources,
+    },
     grpc::{Registries, StreamLimits},
     oci::Registry,
-    policy::Policy,
+    policy::{Caller, Policy},
     server,
 };
 
@@ -38,7 +41,27 @@ pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
         memory_bytes: config.limits.stream_memory_bytes,
         write_stall: config.limits.write_stall_timeout,
     };
-    Ok(Registries::new(Arc::new(client), policy, limits))
+    Ok(Registries::new(client, callers(config)?, policy, limits))
+}
+
+/// Who may call; an error names every caller whose tokens cannot be read.
+pub(super) fn callers(config: &Config) -> Result<Callers, Failure> {
+    let Some(callers) = &config.callers else { return Ok(Callers::anybody()) };
+    let callers = callers.iter().map(|(name, caller)| {
+        let identity = match &caller.identity {
+            CallerIdentity::TokenFile(file) => Identity::TokenFile(file.clone()),
+            CallerIdentity::CertificateNames(names) => Identity::CertificateNames(names.clone()),
+            CallerIdentity::Anonymous => Identity::Anonymous,
+        };
+        let grants = caller.allow.iter().map(|grant| {
+            grant
+                .parse()
+                .map_err(|problem| Failure::Usage(format!("callers.{name}.allow: {grant:?} {problem}")))
+        });
+        Ok((Caller::new(name, grants.collect::<Result<_, _>>()?), identity))
+    });
+    Callers::known(callers.collect::<Result<Vec<_>, Failure>>()?)
+        .map_err(|problems| Failure::Usage(format!("callers cannot be told apart:\n{}", problems.join("\n"))))
 }
 
 /// A client of every configured registry.

@@ -8,7 +8,7 @@ use super::schema;
 const PREFIX: &str = "REXD_";
 
 /// Variables of the command line, not of the configuration.
-const OF_THE_COMMAND_LINE: [&str; 3] = ["REXD_CONFIG", "REXD_LOG", "REXD_SERVER"];
+const OF_THE_COMMAND_LINE: [&str; 4] = ["REXD_CONFIG", "REXD_LOG", "REXD_SERVER", "REXD_TOKEN_FILE"];
 
 /// Deeper than any key (`registries.NAME.headers.X` has four levels); a bound, because merging recurses.
 const DEEPEST: usize = 8;

@@ -7,7 +7,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `registry`, `credentials`, `limits` | the sections |
+//! | `registry`, `credentials`, `caller`, `limits` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
 //! | `file`, `environment` | what each source says |
 //! | `layers`, `origin` | merging, and the origin of each value |
@@ -18,6 +18,7 @@
 //! Nothing here reads the process's environment or arguments: they are passed in, so that a test is a function call.
 
 mod address;
+mod caller;
 mod credentials;
 mod duration;
 mod environment;
@@ -42,6 +43,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use address::{InvalidAddress, RegistryUrl, WebOrigin};
+pub use caller::{Caller, CallerIdentity};
 pub use credentials::Credentials;
 pub use error::{ConfigError, ConfigErrors};
 pub use header::{HeaderText, InvalidHeader};
@@ -80,6 +82,12 @@ pub struct Config {
     #[schemars(with = "BTreeMap<String, Option<Registry>>")]
     #[schemars(extend("propertyNames" = {"format": "registry-name"}))]
     pub registries: BTreeMap<String, Registry>,
+    /// Who may call, and what each may read. Absent: whoever can connect may read whatever the service may. Present: nobody
+    /// else gets in, and nobody reads more than was granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<String, Caller>")]
+    #[schemars(extend("propertyNames" = {"format": "caller-name"}, "minProperties" = 1))]
+    pub callers: Option<BTreeMap<String, Caller>>,
     /// Sizes, counts and times that bound what one caller, or all of them, can use.
     pub limits: Limits,
 }
@@ -107,6 +115,7 @@ impl Default for Config {
             docker_configs: Vec::new(),
             tls: None,
             registries: registry::well_known(),
+            callers: None,
             limits: Limits::default(),
         }
     }

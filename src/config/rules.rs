@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::error::Report;
 use super::origin::member;
-use super::{Config, Credentials, Registry};
+use super::{Caller, CallerIdentity, Config, Credentials, Registry};
+use crate::policy::Grant;
 
 /// Reports every rule that `config` breaks.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -25,6 +26,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     for (name, registry) in &config.registries {
         registry_rules(&member("/registries", name), registry, report);
     }
+    callers(config, report);
 }
 
 fn listeners(config: &Config, report: &mut Report) {
@@ -42,6 +44,45 @@ fn default_registry(config: &Config, report: &mut Report) {
         &["/default_registry", &entry, "/allow_unlisted"],
         format!("{} is not in registries, and allow_unlisted is false", config.default_registry),
     );
+}
+
+fn callers(config: &Config, report: &mut Report) {
+    let mut anonymous = None;
+    for (name, caller) in config.callers.iter().flatten() {
+        let at = member("/callers", name);
+        match &caller.identity {
+            CallerIdentity::TokenFile(path) => file(&member(&at, "token_file"), path, report),
+            CallerIdentity::CertificateNames(_) => {
+                if config.tls.as_ref().is_none_or(|tls| tls.client_ca_file.is_none()) {
+                    report.rule(
+                        &[&member(&at, "certificate_names"), "/tls/client_ca_file"],
+                        "needs tls.client_ca_file too; without it no certificate is asked for",
+                    );
+                }
+            }
+            CallerIdentity::Anonymous => {
+                if let Some(first) = anonymous.replace(name) {
+                    report.rule(&[&member(&at, "anonymous")], format!("{first} is anonymous already"));
+                }
+            }
+        }
+        grants(&at, caller, config, report);
+    }
+}
+
+/// A grant of a registry that the service does not serve is a slip, and would never be noticed.
+fn grants(at: &str, caller: &Caller, config: &Config, report: &mut Report) {
+    for grant in caller.allow.iter().filter_map(|grant| grant.parse::<Grant>().ok()) {
+        if let Some(registry) = grant.registry()
+            && !config.allow_unlisted
+            && !config.registries.keys().any(|name| name == registry.as_str())
+        {
+            report.rule(
+                &[&member(at, "allow"), "/registries", "/allow_unlisted"],
+                format!("{registry} is not in registries, and allow_unlisted is false"),
+            );
+        }
+    }
 }
 
 fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::address::{RegistryUrl, WebOrigin, check_registry_name};
+use super::caller;
 use super::header::{HeaderText, check_name};
 use super::{Config, duration};
 
@@ -24,7 +25,9 @@ pub fn schema() -> Value {
 type Check = fn(&str) -> Result<(), String>;
 
 /// The same parsers that the types use, so that what passes the schema also becomes a value.
-const FORMATS: [(&str, Check); 7] = [
+const FORMATS: [(&str, Check); 9] = [
+    ("caller-name", caller::check_name),
+    ("grant", caller::check_grant),
     ("header-name", check_name),
     ("header-value", |text| parsed(HeaderText::try_from(text.to_owned()))),
     ("human-duration", |text| duration::parse(text).map(drop)),

@@ -83,6 +83,7 @@ fn in_words(error: &ValidationError<'_>) -> String {
         }
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}, not {instance}"),
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}, not {instance}"),
+        ValidationErrorKind::MinProperties { limit } => format!("must have at least {limit} entry"),
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entry"),
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().map(Vec::as_slice).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::{
     },
     error::RexError,
     oci::{Digest, ParseError, Reference, Registry, Repository},
-    policy::Policy,
+    policy::{Caller, Policy, Wanted},
 };
 
 /// AIP-158: what a page holds when the caller does not say, and at most.
@@ -29,16 +29,19 @@ const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 /// gRPC clients take messages of 4 MiB unless told otherwise; some of that is the answer's other fields.
 const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
-/// Reads requests, under a policy.
-pub(super) struct Call<'a>(pub(super) &'a Policy);
+/// Reads a caller's requests, under a policy.
+pub(super) struct Call<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) caller: Caller,
+}
 
 impl Call<'_> {
     pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {
-        self.registry(&request.registry)
+        self.registry(&request.registry, Wanted::Ping)
     }
 
     pub(super) fn catalog(&self, request: &proto::ListCatalogRequest) -> Result<PageRequest, RexError> {
-        let listing = Listing::Catalog(self.registry(&request.registry)?);
+        let listing = Listing::Catalog(self.registry(&request.registry, Wanted::Catalog)?);
         page_request(listing, request.page_size, &request.page_token)
     }
 
@@ -84,18 +87,18 @@ impl Call<'_> {
         let registry = self.parse_registry(registry)?;
         let repository = Repository::of(&registry, repository)
             .map_err(|ParseError(problem)| RexError::invalid("repository", problem))?;
-        self.0.admit(&registry)?;
+        self.policy.admit(&self.caller, &registry, Wanted::Repository(&repository))?;
         Ok(Target { registry, repository })
     }
 
-    fn registry(&self, text: &str) -> Result<Registry, RexError> {
+    fn registry(&self, text: &str, wanted: Wanted<'_>) -> Result<Registry, RexError> {
         let registry = self.parse_registry(text)?;
-        self.0.admit(&registry)?;
+        self.policy.admit(&self.caller, &registry, wanted)?;
         Ok(registry)
     }
 
     fn parse_registry(&self, text: &str) -> Result<Registry, RexError> {
-        if text.is_empty() { Ok(self.0.default_registry().clone()) } else { parse("registry", text) }
+        if text.is_empty() { Ok(self.policy.default_registry().clone()) } else { parse("registry", text) }
     }
 }
 

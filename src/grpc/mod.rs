@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use self::{
     admission::Admission,
@@ -11,9 +11,11 @@ use self::{
     frame::{BlobFrames, NoStream},
 };
 use crate::{
+    callers::{Callers, Shown},
     client::Client,
+    error::RexError,
     policy::Policy,
-    server::{Beside, Closing},
+    server::{Beside, Closing, Peer},
     telemetry,
 };
 
@@ -53,6 +55,7 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Registries {
     client: Arc<Client>,
+    callers: Arc<Callers>,
     policy: Arc<Policy>,
     admission: Admission,
 }
@@ -61,16 +64,27 @@ pub struct Registries {
 pub type RegistriesServer = FrameBodies<RegistryServiceServer<Registries>>;
 
 impl Registries {
-    /// A service that reaches registries through `client`, as far as `policy` allows.
+    /// A service that reaches registries through `client`, for `callers`, as far as `policy` allows.
     #[must_use]
-    pub fn new(client: Arc<Client>, policy: Policy, limits: StreamLimits) -> Self {
-        Self { client, policy: Arc::new(policy), admission: Admission::new(limits) }
+    pub fn new(client: Client, callers: Callers, policy: Policy, limits: StreamLimits) -> Self {
+        let (client, callers, policy) = (Arc::new(client), Arc::new(callers), Arc::new(policy));
+        Self { client, callers, policy, admission: Admission::new(limits) }
     }
 
     /// The service, ready to be mounted.
     #[must_use]
     pub fn into_server(self) -> RegistriesServer {
         FrameBodies::new(RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
+    }
+
+    /// Who calls; its requests are read next.
+    async fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
+        let authorization = request.metadata().get("authorization").map(MetadataValue::as_encoded_bytes);
+        let peer = request.extensions().get::<Peer>();
+        let certificate = peer.and_then(|peer| peer.identity.as_ref());
+        let caller = self.callers.identify(Shown { authorization, certificate }).await?;
+        telemetry::caller(caller.name());
+        Ok(Call { policy: &self.policy, caller })
     }
 }
 
@@ -85,7 +99,7 @@ impl RegistryService for Registries {
             "Ping",
             request.metadata(),
             deadline.bound(async {
-                let registry = Call(&self.policy).ping(request.get_ref())?;
+                let registry = self.call(&request).await?.ping(request.get_ref())?;
                 let pong = self.client.ping(&registry, deadline.instant()).await?;
                 Ok(convert::ping_response(&registry, pong))
             }),
@@ -102,7 +116,7 @@ impl RegistryService for Registries {
             "ListCatalog",
             request.metadata(),
             deadline.bound(async {
-                let page = Call(&self.policy).catalog(request.get_ref())?;
+                let page = self.call(&request).await?.catalog(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
                 Ok(convert::catalog_response(page))
             }),
@@ -119,7 +133,7 @@ impl RegistryService for Registries {
             "ListTags",
             request.metadata(),
             deadline.bound(async {
-                let page = Call(&self.policy).tags(request.get_ref())?;
+                let page = self.call(&request).await?.tags(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
                 Ok(convert::tags_response(page))
             }),
@@ -136,7 +150,7 @@ impl RegistryService for Registries {
             "GetManifest",
             request.metadata(),
             deadline.bound(async {
-                let (target, reference, options) = Call(&self.policy).manifest(request.get_ref())?;
+                let (target, reference, options) = self.call(&request).await?.manifest(request.get_ref())?;
                 let manifest =
                     self.client.manifest(&target, &reference, &options, deadline.instant()).await?;
                 Ok(convert::manifest_response(manifest))
@@ -156,7 +170,7 @@ impl RegistryService for Registries {
         let beside = request.extensions_mut().remove::<Beside>();
         let closing = request.extensions_mut().remove::<Closing>();
         let call = deadline.bound(async {
-            let (target, digest, range, chunk_bytes) = Call(&self.policy).blob(request.get_ref())?;
+            let (target, digest, range, chunk_bytes) = self.call(&request).await?.blob(request.get_ref())?;
             let permit = self.admission.admit(chunk_bytes)?;
             let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
             Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing))

@@ -86,6 +86,8 @@ impl Row {
                 field: Some((field, problem.clone())),
                 ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT")
             },
+            RexError::CallerUnknown { .. } => Self::new(Code::Unauthenticated, "CALLER_UNKNOWN"),
+            RexError::CallerNotAllowed { .. } => Self::new(Code::PermissionDenied, "CALLER_NOT_ALLOWED"),
             RexError::RegistryNotAllowed { .. } => Self::new(Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"),
             RexError::Network { .. } => Self::new(Code::Unavailable, "REGISTRY_UNREACHABLE").retry(None),
             RexError::Timeout { .. } => Self::new(Code::Unavailable, "REGISTRY_TIMEOUT").retry(None),

@@ -85,6 +85,7 @@ pub async fn rpc<T>(
         rpc.system = "grpc",
         rpc.service = "rex.registry.v1.RegistryService",
         rpc.method = method,
+        caller = field::Empty,
         code = field::Empty,
     );
     let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Carrier(metadata)));
@@ -104,6 +105,11 @@ pub async fn rpc<T>(
     }
     .instrument(span)
     .await
+}
+
+/// Says in the span of the call, and so in its log, who calls.
+pub fn caller(name: &str) {
+    Span::current().record("caller", name);
 }
 
 struct Carrier<'a>(&'a MetadataMap);

@@ -37,6 +37,8 @@ pub(super) fn is_transient(error: &RexError) -> bool {
         RexError::Timeout { wait, .. } => *wait == Wait::Connect,
         RexError::Server { at, .. } => at.http_status.is_some_and(is_transient_status),
         RexError::InvalidArgument { .. }
+        | RexError::CallerUnknown { .. }
+        | RexError::CallerNotAllowed { .. }
         | RexError::RegistryNotAllowed { .. }
         | RexError::Authentication { .. }
         | RexError::NotFound { .. }

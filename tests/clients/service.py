@@ -1,5 +1,6 @@
 """The service under test, on a free port: in front of its own sample registry, or of the registry with faults."""
 
+import json
 import pathlib
 import re
 import socket
@@ -11,6 +12,7 @@ from registry import Registry
 NAME = "registry.test"
 # Nothing listens on port 1 (tcpmux), and an ephemeral port is never it.
 DOWN = ("down.test", "http://127.0.0.1:1")
+TOKEN = "token-of-the-page-0123456789"
 START_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -81,11 +83,16 @@ class Service:
             f"  {NAME}: {{url: \"{self.registry.url}\"}}\n"
             f"  {DOWN[0]}: {{url: \"{DOWN[1]}\"}}\n"
             "limits: {drain_pause: 1ms, drain_grace: 1s}\n"
+            f"{self.more(directory)}"
         )
         log = directory / "rexd.log"
         with open(log, "wb") as file:
             self.process = subprocess.Popen([binary, "serve", "--config", config], stdout=file, stderr=file)
         wait_for(self.port, self.process, log)
+
+    def more(self, directory):
+        """Further lines of the configuration."""
+        return ""
 
     def __enter__(self):
         return self
@@ -94,3 +101,12 @@ class Service:
         stop(self.process)
         self.registry.shutdown()
         self.registry.server_close()
+
+
+class WithCallers(Service):
+    """The same for one caller, who has a token and may read `team/`."""
+
+    def more(self, directory):
+        (directory / "build").write_text(TOKEN)
+        caller = {"token_file": str(directory / "build"), "allow": [f"{NAME}/team/"]}
+        return f"callers: {json.dumps({'build': caller})}\n"

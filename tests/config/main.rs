@@ -1,6 +1,7 @@
 //! What operators rely on of the configuration: precedence, defaults, and errors that name key and origin, all at once.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod callers;
 mod errors;
 mod hostile;
 mod output;

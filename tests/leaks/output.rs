@@ -3,15 +3,21 @@
 
 use std::time::Duration;
 
-use rexd::client::Settings;
+use rexd::{
+    callers::{Callers, Identity},
+    client::Settings,
+    policy::Caller,
+};
 use tonic::Status;
 
 use crate::{
     canary::Canary,
     logs,
     support::{
+        call::Call,
         calls::{Calls, Files, NAME, auth, signed_in},
         scripted::{Reply, ScriptedRegistry},
+        service::{Options, Service, settings},
         token_server::{Rules, TokenServer, basic_of, content},
     },
 };
@@ -56,6 +62,29 @@ async fn neither_password_nor_token_is_in_any_output_when_calls_succeed() {
         }
     }
     assert!(shown > 5, "{shown} tokens were looked for");
+}
+
+#[tokio::test]
+async fn a_callers_token_is_in_no_output_and_goes_to_no_registry() {
+    let (canary, files) = (Canary::new(), Files::new());
+    let caller = Caller::new("build", vec!["registry.test/team/".parse().unwrap()]);
+    let identity = Identity::TokenFile(files.write("build", &canary.secret));
+    let registry = ScriptedRegistry::start().await;
+    registry.otherwise(|_| Some(Reply::json(&serde_json::json!({ "tags": ["v1"] }))));
+    let options = Options { callers: Callers::known([(caller, identity)]).unwrap(), ..Options::default() };
+    let service = Service::start(vec![settings(NAME, registry.address())], options).await;
+    let mut statuses = Vec::new();
+    let (known, unknown) = (format!("Bearer {}", canary.secret), format!("Bearer {0}{0}", canary.secret));
+    for authorization in [known, unknown, canary.secret.clone()] {
+        for repository in ["team/app", "other/app"] {
+            let call = Call::tags(NAME, repository);
+            statuses.extend(call.outcome_as(&mut service.client().await, &authorization).await.err());
+        }
+    }
+    assert_eq!(statuses.len(), 5, "{statuses:?}");
+    canary.assert_untold(&statuses);
+    assert_eq!(registry.requests().len(), 1);
+    assert!(!registry.requests().iter().any(|request| canary.came_with(request)));
 }
 
 #[tokio::test]
@@ -124,12 +153,12 @@ async fn a_token_service_that_fails_with_the_secret_in_its_answer_puts_it_in_no_
 async fn settings_print_their_headers_as_secrets() {
     let (canary, registry) = (Canary::new(), ScriptedRegistry::start().await);
     registry.otherwise(|request| Some(content(&request.target, "")));
-    let mut settings = crate::support::service::settings(NAME, registry.address());
+    let mut gateway = settings(NAME, registry.address());
     let mut key = http::HeaderValue::from_str(&canary.secret).unwrap();
     key.set_sensitive(true);
-    settings.headers.insert("x-gateway-key", key);
-    assert!(!canary.is_in(format!("{:?}", Settings { ..settings.clone() }).as_bytes()));
-    let calls = Calls::to(settings).await;
+    gateway.headers.insert("x-gateway-key", key);
+    assert!(!canary.is_in(format!("{:?}", Settings { ..gateway.clone() }).as_bytes()));
+    let calls = Calls::to(gateway).await;
     let statuses = every_call(&calls).await;
     assert!(registry.requests().iter().all(|request| canary.came_with(request)));
     canary.assert_untold(&statuses);

@@ -22,6 +22,9 @@ import time
 import urllib.parse
 
 
+SPIFFE_ID = "spiffe://cluster.local/ns/ci/sa/runner"
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -32,11 +35,35 @@ def sha256(content):
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
+class Facts:
+    passed = failed = 0
+
+    def state(self, fact, holds, why=""):
+        if holds:
+            self.passed += 1
+            print(f"ok      {fact}", flush=True)
+        else:
+            self.failed += 1
+            print(f"not ok  {fact}\n        {why}", flush=True)
+
+
+def mount(directory, name, content):
+    """Puts a Secret with one file into a directory as the kubelet does: `..data` is a link, replaced as a whole."""
+    directory.mkdir(exist_ok=True)
+    version = directory / f"..{time.monotonic_ns()}"
+    version.mkdir()
+    (version / name).write_text(content)
+    (directory / "..data_tmp").symlink_to(version.name)
+    (directory / "..data_tmp").rename(directory / "..data")
+    if not (directory / name).is_symlink():
+        (directory / name).symlink_to(f"..data/{name}")
+
+
 class Peers:
     """The directory and the processes of a run."""
 
     def __init__(self):
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="rexd-signin-"))
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="rexd-real-"))
         self.directory.chmod(0o755)  # squid and nginx drop their privileges
         self.processes = []
 
@@ -85,10 +112,11 @@ class Peers:
         return (self.directory / f"{name}.log").read_text(errors="replace")
 
     def certificates(self):
-        """A private authority; a server's and a client's certificate of it."""
+        """A private authority; a server's and clients' certificates of it."""
         self.run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test authority",
                  "-keyout", "ca.key", "-out", "ca.pem")
-        for name, extension in [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]:
+        for name, extension in [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth"),
+                                ("runner", f"extendedKeyUsage=clientAuth\nsubjectAltName=URI:{SPIFFE_ID}")]:
             self.run("openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key",
                      "-out", f"{name}.csr")
             self.write(f"{name}.ext", extension + "\n")

@@ -4,7 +4,7 @@ use rexd::grpc::proto::{
     GetManifestRequest, ListCatalogRequest, ListTagsRequest, PingRequest, StreamBlobRequest,
     registry_service_client::RegistryServiceClient, stream_blob_response::Frame,
 };
-use tonic::{Status, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 
 use super::status::Failure;
 
@@ -78,13 +78,22 @@ impl Call {
 
     /// Makes the call, a stream to its end, and tells the status that came instead of success.
     pub async fn outcome(&self, client: &mut RegistryServiceClient<Channel>) -> Result<(), Status> {
+        self.outcome_as(client, "").await
+    }
+
+    /// As [`outcome`](Self::outcome), with this `authorization` unless it is empty.
+    pub async fn outcome_as(
+        &self,
+        client: &mut RegistryServiceClient<Channel>,
+        authorization: &str,
+    ) -> Result<(), Status> {
         match self.clone() {
-            Self::Ping(request) => client.ping(request).await.map(drop),
-            Self::Catalog(request) => client.list_catalog(request).await.map(drop),
-            Self::Tags(request) => client.list_tags(request).await.map(drop),
-            Self::Manifest(request) => client.get_manifest(request).await.map(drop),
+            Self::Ping(request) => client.ping(shown(request, authorization)).await.map(drop),
+            Self::Catalog(request) => client.list_catalog(shown(request, authorization)).await.map(drop),
+            Self::Tags(request) => client.list_tags(shown(request, authorization)).await.map(drop),
+            Self::Manifest(request) => client.get_manifest(shown(request, authorization)).await.map(drop),
             Self::Blob(request) => {
-                let mut stream = client.stream_blob(request).await?.into_inner();
+                let mut stream = client.stream_blob(shown(request, authorization)).await?.into_inner();
                 let mut last = None;
                 while let Some(message) = stream.message().await? {
                     last = message.frame;
@@ -102,4 +111,12 @@ impl Call {
             Err(status) => Failure::of(status),
         }
     }
+}
+
+fn shown<T>(message: T, authorization: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    if !authorization.is_empty() {
+        request.metadata_mut().insert("authorization", authorization.parse().unwrap());
+    }
+    request
 }

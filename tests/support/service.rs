@@ -1,8 +1,9 @@
 //! The service under test: the real handlers behind the real listener, in front of registries of the test's own.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use rexd::{
+    callers::Callers,
     client::{Client, Limits, Settings},
     grpc::{Registries, StreamLimits, proto, proto::registry_service_client::RegistryServiceClient},
     oci::Registry,
@@ -25,15 +26,18 @@ pub struct Service {
 
 /// What a test may choose.
 pub struct Options {
+    pub callers: Callers,
     pub allow_unlisted: bool,
     pub limits: Limits,
     pub streams: StreamLimits,
     pub server: server::Settings,
+    pub tls: Option<server::tls::Files>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            callers: Callers::anybody(),
             allow_unlisted: false,
             limits: Limits { manifest_bytes: 4 << 20, list_page_bytes: 4 << 20, max_pages: 100 },
             streams: StreamLimits {
@@ -46,6 +50,7 @@ impl Default for Options {
                 drain_grace: Duration::from_secs(5),
                 ..server::Settings::default()
             },
+            tls: None,
         }
     }
 }
@@ -68,13 +73,14 @@ impl Service {
         };
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
         let policy = Policy::new(names[0].clone(), HashSet::from_iter(names), allow_unlisted);
-        let registries = Registries::new(Arc::new(client), policy, options.streams);
+        let registries = Registries::new(client, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);
         let routes = add_reflection(routes, proto::DESCRIPTORS).unwrap();
         let listener = super::listen().await;
         let address = listener.local_addr().unwrap();
-        let server = Server { settings: options.server, routes, listener, tls: None, ops: None, readiness };
+        let server =
+            Server { settings: options.server, routes, listener, tls: options.tls, ops: None, readiness };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move { server.run(stopped).await.unwrap() });

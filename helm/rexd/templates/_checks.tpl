@@ -7,6 +7,7 @@ What a schema cannot say: values that contradict each other. Each sentence tells
 {{- include "rexd.checkAddresses" . }}
 {{- include "rexd.checkTls" . }}
 {{- include "rexd.checkCaBundles" . }}
+{{- include "rexd.checkCallers" . }}
 {{- include "rexd.checkScaling" . }}
 {{- include "rexd.checkRoutes" . }}
 {{- end }}
@@ -102,6 +103,23 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- if get (get $listed $registry | default dict) "ca_file" }}
 {{- fail (printf "caBundles %q and config.registries both set ca_file of %s: remove one" $bundle.name $registry) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A token file below the Secrets' mounts must be of a Secret that is mounted, or no pod would start. */}}
+{{- define "rexd.checkCallers" -}}
+{{- $mounted := list }}
+{{- range .Values.callerSecrets }}
+{{- $mounted = append $mounted .name }}
+{{- end }}
+{{- range $name, $caller := .Values.config.callers }}
+{{- $file := $caller.token_file | default "" }}
+{{- if hasPrefix "/var/run/rexd/callers/" $file }}
+{{- $secret := trimPrefix "/var/run/rexd/callers/" $file | splitList "/" | first }}
+{{- if not (has $secret $mounted) }}
+{{- fail (printf "config.callers.%s.token_file is %s, but callerSecrets does not name the Secret %s: add it there" $name $file $secret) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -78,6 +78,13 @@ the pod from starting: better than signing in as nobody.
     optional: false
     defaultMode: 0440
 {{- end }}
+{{- range $i, $secret := .Values.callerSecrets }}
+- name: callers-{{ $i }}
+  secret:
+    secretName: {{ $secret.name }}
+    optional: false
+    defaultMode: 0440
+{{- end }}
 {{- range $i, $bundle := .Values.caBundles }}
 - name: ca-{{ $i }}
   {{- include "rexd.caVolumeSource" $bundle | nindent 2 }}
@@ -105,6 +112,11 @@ the pod from starting: better than signing in as nobody.
 {{- range $i, $secret := .Values.pullSecrets }}
 - name: pull-{{ $i }}
   mountPath: /var/run/rexd/pull/{{ $secret.name }}
+  readOnly: true
+{{- end }}
+{{- range $i, $secret := .Values.callerSecrets }}
+- name: callers-{{ $i }}
+  mountPath: /var/run/rexd/callers/{{ $secret.name }}
   readOnly: true
 {{- end }}
 {{- range $i, $bundle := .Values.caBundles }}

@@ -67,6 +67,11 @@ app.kubernetes.io/part-of: rexd
 {{- if or .Values.tls.enabled .Values.config.tls }}true{{ end }}
 {{- end }}
 
+{{/* "true" when `helm test` can call: it has no certificate, and of callers' tokens only the one it is given. */}}
+{{- define "rexd.helmTest" -}}
+{{- if and .Values.helmTest.enabled (not (include "rexd.mutualTls" .)) (or (not .Values.config.callers) .Values.helmTest.tokenSecret) }}true{{ end }}
+{{- end }}
+
 {{/* "true" when callers need a certificate. */}}
 {{- define "rexd.mutualTls" -}}
 {{- if or .Values.tls.clientCA (.Values.config.tls | default dict).client_ca_file }}true{{ end }}

@@ -1,0 +1,36 @@
+//! The names in a client certificate: DNS names and URIs (SPIFFE IDs among them) of its subject alternative names (RFC 5280,
+//! section 4.2.1.6). The subject's common name is none: RFC 9525 has done away with it.
+
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
+
+/// The names; none of a certificate that is not one, which the listener would not have let in.
+pub(super) fn names<'a>(certificate: &'a CertificateDer<'static>) -> Vec<&'a str> {
+    match EndEntityCert::try_from(certificate) {
+        Ok(certificate) => certificate.valid_dns_names().chain(certificate.valid_uri_names()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    #[test]
+    fn dns_names_and_uris_are_names_and_the_common_name_is_none() {
+        let mut params = CertificateParams::new(["build.internal".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "admin");
+        let spiffe = "spiffe://cluster.local/ns/ci/sa/build";
+        params.subject_alt_names.push(SanType::URI(spiffe.try_into().unwrap()));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(names(certificate.der()), ["build.internal", spiffe]);
+    }
+
+    #[test]
+    fn noise_has_no_names() {
+        assert!(names(&CertificateDer::from(vec![0x30, 0x82, 0xff, 0xff, 0])).is_empty());
+    }
+}

@@ -1,0 +1,109 @@
+//! `callers`: who may call, how it is known, and what it may read. Tokens themselves are never configuration, only the names
+//! of the files that hold them, so that they can rotate.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Grant;
+
+/// A caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Keys", into = "Keys")]
+pub struct Caller {
+    /// How it is known.
+    pub identity: CallerIdentity,
+    /// What it may read, as [`Grant`]s are written; never empty.
+    pub allow: Vec<String>,
+}
+
+/// How a caller is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallerIdentity {
+    /// By a bearer token on a line of the file.
+    TokenFile(PathBuf),
+    /// By a client certificate with one of the names; never empty.
+    CertificateNames(BTreeSet<String>),
+    /// By showing nothing.
+    Anonymous,
+}
+
+/// The keys of a caller as written. See `Credentials` for why this is a struct.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["token_file"]},
+    {"required": ["certificate_names"]},
+    {"required": ["anonymous"]},
+]))]
+struct Keys {
+    /// File with the caller's token, sent as `authorization: Bearer`; of several, one on each line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    token_file: Option<PathBuf>,
+    /// DNS names or URIs (SPIFFE IDs), one of which the caller's certificate has as subject alternative name. Needs
+    /// `tls.client_ca_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeSet<String>", length(min = 1))]
+    certificate_names: Option<BTreeSet<String>>,
+    /// true: whoever shows neither a token nor the certificate of another caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "only_true")]
+    anonymous: Option<bool>,
+    /// What the caller may read: `ghcr.io` with its catalog, `ghcr.io/org/` all repositories below org, `ghcr.io/org/app`
+    /// that repository, "*" whatever the service may.
+    #[schemars(schema_with = "grants")]
+    allow: Vec<String>,
+}
+
+impl TryFrom<Keys> for Caller {
+    type Error = &'static str;
+
+    fn try_from(keys: Keys) -> Result<Self, Self::Error> {
+        let identity = match (keys.token_file, keys.certificate_names, keys.anonymous) {
+            (Some(file), None, None) => CallerIdentity::TokenFile(file),
+            (None, Some(names), None) => CallerIdentity::CertificateNames(names),
+            (None, None, Some(true)) => CallerIdentity::Anonymous,
+            _ => return Err("needs exactly one of token_file, certificate_names, anonymous"),
+        };
+        Ok(Self { identity, allow: keys.allow })
+    }
+}
+
+impl From<Caller> for Keys {
+    fn from(Caller { identity, allow }: Caller) -> Self {
+        let keys = Self { token_file: None, certificate_names: None, anonymous: None, allow };
+        match identity {
+            CallerIdentity::TokenFile(file) => Self { token_file: Some(file), ..keys },
+            CallerIdentity::CertificateNames(names) => Self { certificate_names: Some(names), ..keys },
+            CallerIdentity::Anonymous => Self { anonymous: Some(true), ..keys },
+        }
+    }
+}
+
+fn only_true(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "boolean", "enum": [true]})
+}
+
+fn grants(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {"type": "string", "format": "grant"}, "minItems": 1})
+}
+
+/// Whether a text is a grant; the error is a sentence about the text.
+pub(super) fn check_grant(text: &str) -> Result<(), String> {
+    let example =
+        "must be a registry, a registry/prefix/ that ends in a slash, a registry/repository, or \"*\"";
+    text.parse::<Grant>().map(drop).map_err(|problem| format!("{example}; it {problem}"))
+}
+
+/// Whether a text can name a caller: in logs, in messages, and as an environment variable's part.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    let is_valid = (1..=63).contains(&name.len())
+        && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_'));
+    if is_valid {
+        Ok(())
+    } else {
+        Err("must be a name of 1 to 63 characters of a-z, 0-9, '-', '.' and '_'".to_owned())
+    }
+}

@@ -1,0 +1,96 @@
+//! Who may call, and what each caller may read: tokens, certificates and grants, with callers at the real listener and a
+//! registry that keeps every request it sees.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod certificates;
+mod grants;
+#[path = "../support/mod.rs"]
+mod support;
+mod tokens;
+
+use rexd::{
+    callers::{Callers, Identity},
+    grpc::proto::registry_service_client::RegistryServiceClient,
+    policy::Caller,
+};
+use support::{
+    call::Call,
+    scripted::{Reply, ScriptedRegistry},
+    service::{Options, Service, settings},
+    status::Failure,
+};
+use tonic::{Code, transport::Channel};
+
+/// The registry that the service is configured for.
+const REGISTRY: &str = "registry.test:5000";
+
+/// A caller that may read this, and how it is known.
+fn caller(name: &str, allow: &[&str], identity: Identity) -> (Caller, Identity) {
+    (Caller::new(name, allow.iter().map(|grant| grant.parse().unwrap()).collect()), identity)
+}
+
+/// The service for some callers, in front of a registry that has what is asked for.
+struct Setting {
+    registry: ScriptedRegistry,
+    service: Service,
+}
+
+impl Setting {
+    async fn new(callers: impl IntoIterator<Item = (Caller, Identity)>) -> Self {
+        Self::with(callers, Options::default()).await
+    }
+
+    async fn with(callers: impl IntoIterator<Item = (Caller, Identity)>, options: Options) -> Self {
+        let registry = ScriptedRegistry::start().await;
+        registry.otherwise(|request| {
+            let path = request.target.split('?').next().unwrap();
+            Some(match path {
+                "/v2/" => Reply::status(200),
+                path if path.ends_with("/tags/list") => Reply::json(&serde_json::json!({ "tags": ["v1"] })),
+                path if path.ends_with("/_catalog") => {
+                    Reply::json(&serde_json::json!({ "repositories": [] }))
+                }
+                path if path.contains("/blobs/") => Reply::status(200),
+                _ => Reply::status(404),
+            })
+        });
+        let options = Options { callers: Callers::known(callers).unwrap(), ..options };
+        let service = Service::start(vec![settings(REGISTRY, registry.address())], options).await;
+        Self { registry, service }
+    }
+
+    async fn client(&self) -> RegistryServiceClient<Channel> {
+        self.service.client().await
+    }
+
+    /// Makes a call that reaches the registry.
+    async fn serves(&self, call: &Call, authorization: &str) {
+        let before = self.registry.requests().len();
+        let outcome = call.outcome_as(&mut self.client().await, authorization).await;
+        // The registry knows no manifest; that it was asked for one is what counts.
+        let reached = match &outcome {
+            Ok(()) => true,
+            Err(status) => status.code() == Code::NotFound,
+        };
+        assert!(reached, "{call:?}: {outcome:?}");
+        assert!(self.registry.requests().len() > before, "{call:?}: nothing was asked of the registry");
+    }
+
+    /// Makes a call that is refused in this way before the registry is asked.
+    async fn refuses(&self, call: &Call, authorization: &str, code: Code, reason: &str) -> Failure {
+        let before = self.registry.requests().len();
+        let status = call.outcome_as(&mut self.client().await, authorization).await.unwrap_err();
+        assert_eq!(self.registry.requests().len(), before, "{call:?}: the registry was asked");
+        Failure::expect(status, code, reason, &format!("{call:?} as {authorization:?}"))
+    }
+
+    /// Makes a call that is refused because nobody known makes it.
+    async fn does_not_know(&self, call: &Call, authorization: &str) -> Failure {
+        self.refuses(call, authorization, Code::Unauthenticated, "CALLER_UNKNOWN").await
+    }
+
+    /// Makes a call that is refused because its caller was not granted it.
+    async fn denies(&self, call: &Call, authorization: &str) -> Failure {
+        self.refuses(call, authorization, Code::PermissionDenied, "CALLER_NOT_ALLOWED").await
+    }
+}

@@ -1,0 +1,166 @@
+//! Tokens: shown in `authorization`, kept in files that rotate.
+
+use std::time::Duration;
+
+use rexd::callers::{Callers, Identity};
+use tokio::time::{Instant, sleep};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    REGISTRY, Setting, caller,
+    support::{call::Call, calls::Files},
+};
+
+const BUILD: &str = "build-token-0123456789";
+const DEPLOY: &str = "deploy-token-0123456789";
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// Two callers with a token each; `build` may read `build/`, `deploy` may read `deploy/`.
+async fn two_callers(files: &Files) -> Setting {
+    let [build, deploy] = [("build", BUILD), ("deploy", DEPLOY)]
+        .map(|(name, token)| Identity::TokenFile(files.write(name, token)));
+    Setting::new([
+        caller("build", &["registry.test:5000/build/"], build),
+        caller("deploy", &["registry.test:5000/deploy/"], deploy),
+    ])
+    .await
+}
+
+#[tokio::test]
+async fn each_rpc_wants_a_token_and_only_one_that_is_known_will_do() {
+    let files = Files::new();
+    let setting = two_callers(&files).await;
+    for call in Call::each(REGISTRY) {
+        let failure = setting.does_not_know(&call, "").await;
+        assert!(failure.status.message().contains("authorization: Bearer"), "{:?}", failure.status);
+        for wrong in ["Bearer", "Bearer ", BUILD, "Basic YWxpY2U6c2VjcmV0", "Bearer build-token-012345678"] {
+            setting.does_not_know(&call, wrong).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_is_told_that_it_is_unknown_before_it_is_told_what_else_is_wrong() {
+    let files = Files::new();
+    let setting = two_callers(&files).await;
+    setting.does_not_know(&Call::ping("not a registry"), "").await;
+    setting.does_not_know(&Call::ping("unlisted.test"), "").await;
+}
+
+#[tokio::test]
+async fn each_token_opens_what_its_caller_was_granted() {
+    let files = Files::new();
+    let setting = two_callers(&files).await;
+    for (token, own, other) in [(BUILD, "build/app", "deploy/app"), (DEPLOY, "deploy/app", "build/app")] {
+        for call in Call::each_with_repository(REGISTRY, own) {
+            setting.serves(&call, &bearer(token)).await;
+        }
+        for call in Call::each_with_repository(REGISTRY, other) {
+            setting.denies(&call, &bearer(token)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_without_a_token() {
+    let files = Files::new();
+    let setting = two_callers(&files).await;
+    let endpoint =
+        tonic::transport::Endpoint::from_shared(format!("http://{}", setting.service.address)).unwrap();
+    let mut health = HealthClient::new(endpoint.connect().await.unwrap());
+    health.check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_refused_where_none_would_be_let_in() {
+    let files = Files::new();
+    let file = files.write("build", BUILD);
+    let setting = Setting::new([
+        caller("build", &["*"], Identity::TokenFile(file)),
+        caller("anybody", &["registry.test:5000/public/"], Identity::Anonymous),
+    ])
+    .await;
+    let public = Call::tags(REGISTRY, "public/app");
+    setting.serves(&public, "").await;
+    setting.does_not_know(&public, &bearer("no-token-of-anybody-here")).await;
+    let private = Call::tags(REGISTRY, "private/app");
+    setting.denies(&private, "").await;
+    setting.serves(&private, &bearer(BUILD)).await;
+}
+
+#[tokio::test]
+async fn a_token_of_two_callers_is_of_neither() {
+    let files = Files::new();
+    let callers = [("one", "a/"), ("two", "b/")].map(|(name, prefix)| {
+        let file = files.write(name, format!("{BUILD}\n{name}-token-0123456789"));
+        caller(name, &[&format!("registry.test:5000/{prefix}")], Identity::TokenFile(file))
+    });
+    let setting = Setting::new(callers).await;
+    setting.does_not_know(&Call::tags(REGISTRY, "a/app"), &bearer(BUILD)).await;
+    setting.serves(&Call::tags(REGISTRY, "a/app"), &bearer("one-token-0123456789")).await;
+}
+
+/// Calls until the outcome is this; a changed file is looked at within a second or so.
+async fn soon(setting: &Setting, token: &str, known: bool) {
+    let (begun, mut client) = (Instant::now(), setting.client().await);
+    loop {
+        let outcome = Call::ping(REGISTRY).outcome_as(&mut client, &bearer(token)).await;
+        if outcome.is_ok() == known {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{token}: {outcome:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn tokens_rotate_without_a_restart_and_without_a_gap() {
+    let files = Files::new();
+    let file = files.write("build", BUILD);
+    let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file))]).await;
+    const NEXT: &str = "next-token-0123456789";
+    soon(&setting, BUILD, true).await;
+    files.write("build", format!("{BUILD}\n{NEXT}\n"));
+    soon(&setting, NEXT, true).await;
+    soon(&setting, BUILD, true).await;
+    files.write("build", NEXT);
+    soon(&setting, BUILD, false).await;
+    soon(&setting, NEXT, true).await;
+}
+
+#[tokio::test]
+async fn a_token_ends_when_its_file_is_emptied_or_removed() {
+    for remove in [false, true] {
+        let files = Files::new();
+        let file = files.write("build", BUILD);
+        let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file.clone()))]).await;
+        soon(&setting, BUILD, true).await;
+        if remove {
+            std::fs::remove_file(file).unwrap();
+        } else {
+            files.write("build", "");
+        }
+        soon(&setting, BUILD, false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_does_not_start_with_a_file_without_a_token() {
+    let files = Files::new();
+    for (name, content, problem) in [
+        ("empty", "\n", "holds no token"),
+        ("short", "secret", "line 1 is shorter than 16 characters"),
+        ("words", "not a token but a sentence", "line 1 holds a space"),
+    ] {
+        let file = files.write(name, content);
+        let problems =
+            Callers::known([caller(name, &["*"], Identity::TokenFile(file))]).unwrap_err().concat();
+        assert!(problems.contains(&format!("callers.{name}: ")) && problems.contains(problem), "{problems}");
+        assert!(content.trim().is_empty() || !problems.contains(content), "{problems}");
+    }
+    let missing = Identity::TokenFile(files.path("missing"));
+    assert!(Callers::known([caller("missing", &["*"], missing)]).is_err());
+}

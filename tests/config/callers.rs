@@ -1,0 +1,106 @@
+//! `callers`: three ways to be known, grants that lead somewhere, and no way in by mistake.
+
+use std::collections::BTreeSet;
+
+use rexd::config::{Caller, CallerIdentity};
+use rstest::rstest;
+
+use super::Setup;
+
+#[test]
+fn without_callers_nobody_is_told_apart() {
+    assert_eq!(Setup::new().config().callers, None);
+}
+
+#[test]
+fn a_caller_is_known_by_a_token_a_certificate_or_by_nothing() {
+    let setup = Setup::new();
+    for file in ["token", "tls.crt", "tls.key", "ca.crt"] {
+        setup.write(file, "content");
+    }
+    let setup = setup.at_directory(
+        "
+tls: {cert_file: DIR/tls.crt, key_file: DIR/tls.key, client_ca_file: DIR/ca.crt}
+callers:
+  build: {token_file: DIR/token, allow: [ghcr.io/org/, docker.io/nginx]}
+  deploy: {certificate_names: [deploy.internal, \"spiffe://cluster.local/ns/cd/sa/deploy\"], allow: [\"*\"]}
+  everybody: {anonymous: true, allow: [quay.io]}
+",
+    );
+    let callers = setup.config().callers.unwrap();
+    let names = ["deploy.internal", "spiffe://cluster.local/ns/cd/sa/deploy"].map(str::to_owned);
+    let expected = [
+        (
+            "build",
+            CallerIdentity::TokenFile(setup.directory.path().join("token")),
+            vec!["ghcr.io/org/", "docker.io/nginx"],
+        ),
+        ("deploy", CallerIdentity::CertificateNames(BTreeSet::from(names)), vec!["*"]),
+        ("everybody", CallerIdentity::Anonymous, vec!["quay.io"]),
+    ];
+    let expected = expected.map(|(name, identity, allow)| {
+        (name.to_owned(), Caller { identity, allow: allow.into_iter().map(str::to_owned).collect() })
+    });
+    assert_eq!(callers.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[rstest]
+// Nobody is let in, and nothing is granted, by something that is missing.
+#[case("{}", "callers: must have at least 1 entry")]
+#[case("null", "callers: must be a mapping, not null")]
+#[case("{a: {allow: [ghcr.io]}}", "callers.a: needs exactly one of token_file, certificate_names, anonymous")]
+#[case("{a: {anonymous: true}}", "callers.a.allow: is missing")]
+#[case("{a: {anonymous: true, allow: []}}", "callers.a.allow: must have at least 1 entry")]
+#[case("{a: null}", "callers.a: must be a mapping, not null")]
+#[case("{a: {anonymous: false, allow: [ghcr.io]}}", "callers.a.anonymous: must be one of true")]
+#[case("{a: {token_file: null, allow: [ghcr.io]}}", "callers.a.token_file: must be a string, not null")]
+#[case(
+    "{a: {certificate_names: [], allow: [ghcr.io]}}",
+    "callers.a.certificate_names: must have at least 1 entry"
+)]
+#[case(
+    "{a: {anonymous: true, token_file: /t, allow: [ghcr.io]}}",
+    "callers.a: needs exactly one of token_file, certificate_names, anonymous"
+)]
+#[case("{a: {anonymous: true, token: secret, allow: [ghcr.io]}}", "callers.a.token: unknown key; ")]
+#[case("{A b: {anonymous: true, allow: [ghcr.io]}}", "callers.\"A b\": must be a name of 1 to 63 characters")]
+#[case("{a: {anonymous: true, allow: [ghcr.io/]}}", "callers.a.allow.0: must be a registry, ")]
+#[case("{a: {anonymous: true, allow: [\"ghcr.io/*\"]}}", "callers.a.allow.0: must be a registry, ")]
+#[case("{a: {anonymous: true, allow: [ghcr.oi/org/]}}", "callers.a.allow: ghcr.oi is not in registries, ")]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io]}, b: {anonymous: true, allow: [ghcr.io]}}",
+    "callers.b.anonymous: a is "
+)]
+#[case(
+    "{a: {token_file: /nonexistent, allow: [ghcr.io]}}",
+    "callers.a.token_file: /nonexistent cannot be read: "
+)]
+#[case(
+    "{a: {certificate_names: [x], allow: [ghcr.io]}}",
+    "callers.a.certificate_names: needs tls.client_ca_file too"
+)]
+fn a_slip_is_an_error_and_never_a_way_in(#[case] callers: &str, #[case] expected: &str) {
+    let errors = Setup::new().file(&format!("callers: {callers}")).errors();
+    assert!(
+        errors.starts_with(&format!("config.yaml: {expected}")) && errors.lines().count() == 1,
+        "{errors}"
+    );
+}
+
+#[test]
+fn an_unlisted_registry_can_be_granted_where_unlisted_ones_are_allowed() {
+    let setup = Setup::new()
+        .file("{allow_unlisted: true, callers: {a: {anonymous: true, allow: [registry.example.com/org/]}}}");
+    assert_eq!(setup.config().callers.unwrap().len(), 1);
+}
+
+#[test]
+fn the_environment_can_name_a_file() {
+    let setup = Setup::new();
+    let token = setup.write("token", "content");
+    let setup = setup
+        .env("REXD_CALLERS__BUILD__TOKEN_FILE", token.to_str().unwrap())
+        .env("REXD_CALLERS__BUILD__ALLOW", "[ghcr.io]");
+    let caller = setup.config().callers.unwrap().remove("build").unwrap();
+    assert_eq!(caller.identity, CallerIdentity::TokenFile(token));
+}
