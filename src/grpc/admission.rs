@@ -1,5 +1,6 @@
-//! How many blobs may be streamed at once, and how much memory that may take. A stream beyond it is refused before
-//! anything is sent to a registry: a refusal costs the caller a retry, an overload costs everybody everything.
+//! How many blobs may be streamed at once, and how much memory that may take, large answers included. A stream beyond it is
+//! refused before anything is sent to a registry: a refusal costs the caller a retry, an overload costs everybody
+//! everything.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ const BASE_BYTES: usize = 128 * 1024;
 const CHUNKS: usize = 2;
 
 /// What memory is counted in; a semaphore has no room for bytes.
-const UNIT_BYTES: usize = 64 * 1024;
+const UNIT_BYTES: usize = 1024;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -23,9 +24,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct StreamLimits {
     /// The most streams at once.
     pub max_streams: usize,
-    /// The most bytes that all streams together may hold; a stream with default chunks is counted with 256 KiB.
+    /// The most bytes that all streams and large answers together may hold; a stream with default chunks is counted with
+    /// 256 KiB, an answer of more than 16 KiB with its size.
     pub memory_bytes: usize,
-    /// How long a caller may stand still before its stream is reset.
+    /// How long a caller may stand still before its stream, or its large answer, is reset.
     pub write_stall: Duration,
 }
 
@@ -41,8 +43,12 @@ pub(super) struct Admission {
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     _stream: OwnedSemaphorePermit,
-    _memory: OwnedSemaphorePermit,
+    _memory: MemoryPermit,
 }
+
+/// Good for some memory, and lives as long as what is in it.
+#[derive(Debug)]
+pub(super) struct MemoryPermit(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
 impl Admission {
     pub(super) fn new(limits: StreamLimits) -> Self {
@@ -61,17 +67,23 @@ impl Admission {
 
     /// Lets a stream of such chunks begin.
     pub(super) fn admit(&self, chunk_bytes: usize) -> Result<StreamPermit, RexError> {
-        let overloaded = |problem| RexError::Overloaded { problem, retry_after: RETRY_AFTER };
-        let units = (BASE_BYTES + CHUNKS * chunk_bytes).div_ceil(UNIT_BYTES);
-        let stream = Arc::clone(&self.streams).try_acquire_owned();
-        let memory =
-            Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX));
-        Ok(StreamPermit {
-            _stream: stream
-                .map_err(|_| overloaded(format!("{} streams are running", self.limits.max_streams)))?,
-            _memory: memory.map_err(|_| {
-                overloaded(format!("streams hold the {} bytes they may", self.limits.memory_bytes))
-            })?,
+        let stream = Arc::clone(&self.streams)
+            .try_acquire_owned()
+            .map_err(|_| overloaded(format!("{} streams are running", self.limits.max_streams)))?;
+        Ok(StreamPermit { _stream: stream, _memory: self.hold(BASE_BYTES + CHUNKS * chunk_bytes)? })
+    }
+
+    /// Lets that many bytes be held. What is larger than all the memory is let in alone, for it would be refused for ever.
+    pub(super) fn hold(&self, bytes: usize) -> Result<MemoryPermit, RexError> {
+        let units = bytes.div_ceil(UNIT_BYTES).min(self.limits.memory_bytes / UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let memory = Arc::clone(&self.memory).try_acquire_many_owned(units);
+        memory.map(MemoryPermit).map_err(|_| {
+            overloaded(format!("streams and answers hold the {} bytes they may", self.limits.memory_bytes))
         })
     }
+}
+
+fn overloaded(problem: String) -> RexError {
+    RexError::Overloaded { problem, retry_after: RETRY_AFTER }
 }

@@ -1,8 +1,8 @@
-//! The HTTP/2 body of `StreamBlob`, behind the generated route.
+//! The HTTP/2 bodies that are not the generated ones: of `StreamBlob`, and of large answers (see `unread`).
 //!
 //! The generated code decodes the request, calls the handler and sets the headers, as for every RPC. Only the body is
-//! different: it rides as an extension on the handler's response, and [`FrameBodies`] puts it in place of the generated
-//! one. So nothing else about the route is hand-made.
+//! different: that of a stream rides as an extension on the handler's response, and [`FrameBodies`] puts it in place of
+//! the generated one; that of a large answer is the generated one in pieces. So nothing else about the route is hand-made.
 
 use std::{
     convert::Infallible,
@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use super::{
     frame::{BlobFrames, NoStream},
+    unread,
     wire::Framed,
 };
 
@@ -76,7 +77,7 @@ fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
     let carried = response.extensions_mut().remove::<Carried>();
     let frames = carried.and_then(|Carried(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     match frames {
-        None => response,
+        None => unread::in_pieces(response),
         Some(frames) => response.map(|_| Body::new(FrameBody { frames: Some(frames), data: Bytes::new() })),
     }
 }

@@ -30,7 +30,7 @@ impl Deadline {
     /// Runs a call up to the deadline.
     pub(super) async fn bound<T>(
         self,
-        call: impl Future<Output = Result<T, RexError>>,
+        call: impl Future<Output = Result<Response<T>, RexError>>,
     ) -> Result<Response<T>, Status> {
         let outcome = match self.0 {
             Some(deadline) => {
@@ -39,8 +39,7 @@ impl Deadline {
             None => call.await,
         };
         // The causes are for the log; the status that follows holds none of them.
-        let logged = outcome.inspect_err(|error| tracing::debug!(?error, "the call failed"));
-        Ok(Response::new(logged?))
+        Ok(outcome.inspect_err(|error| tracing::debug!(?error, "the call failed"))?)
     }
 }
 

@@ -26,6 +26,7 @@ mod deadline;
 mod frame;
 mod stall;
 mod status;
+mod unread;
 pub mod wire;
 
 pub use admission::StreamLimits;
@@ -101,7 +102,7 @@ impl RegistryService for Registries {
             deadline.bound(async {
                 let registry = self.call(&request).await?.ping(request.get_ref())?;
                 let pong = self.client.ping(&registry, deadline.instant()).await?;
-                Ok(convert::ping_response(&registry, pong))
+                Ok(Response::new(convert::ping_response(&registry, pong)))
             }),
         )
         .await
@@ -118,7 +119,7 @@ impl RegistryService for Registries {
             deadline.bound(async {
                 let page = self.call(&request).await?.catalog(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
-                Ok(convert::catalog_response(page))
+                unread::answer(convert::catalog_response(page), &request, &self.admission, deadline)
             }),
         )
         .await
@@ -135,7 +136,7 @@ impl RegistryService for Registries {
             deadline.bound(async {
                 let page = self.call(&request).await?.tags(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
-                Ok(convert::tags_response(page))
+                unread::answer(convert::tags_response(page), &request, &self.admission, deadline)
             }),
         )
         .await
@@ -153,7 +154,7 @@ impl RegistryService for Registries {
                 let (target, reference, options) = self.call(&request).await?.manifest(request.get_ref())?;
                 let manifest =
                     self.client.manifest(&target, &reference, &options, deadline.instant()).await?;
-                Ok(convert::manifest_response(manifest))
+                unread::answer(convert::manifest_response(manifest), &request, &self.admission, deadline)
             }),
         )
         .await
@@ -173,7 +174,8 @@ impl RegistryService for Registries {
             let (target, digest, range, chunk_bytes) = self.call(&request).await?.blob(request.get_ref())?;
             let permit = self.admission.admit(chunk_bytes)?;
             let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
-            Ok(BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing))
+            let frames = BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing);
+            Ok(Response::new(frames))
         });
         let frames = telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_inner();
         if let Some(beside) = beside {

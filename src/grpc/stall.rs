@@ -45,7 +45,8 @@ async fn stands_still(stream: &Shared, limit: Duration) {
     }
 }
 
-async fn passes(deadline: Deadline) {
+/// Ends a moment after the deadline.
+pub(super) async fn passes(deadline: Deadline) {
     match deadline.instant() {
         Some(deadline) => sleep_until(deadline + LAST_WORDS).await,
         None => std::future::pending().await,

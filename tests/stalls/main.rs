@@ -1,8 +1,16 @@
-//! Callers who stand still: what their streams hold, and when they end.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+//! Callers who stand still: what their streams and answers hold, and when they end.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
+mod caller;
 #[path = "../support/mod.rs"]
 mod support;
+mod unread;
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +27,9 @@ use support::{
 };
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming};
+
+/// No test waits longer for what must come.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream over the sample's largest blob, opened and read up to its header, through a proxy that keeps a ledger.
 struct Standing {

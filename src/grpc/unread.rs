@@ -1,0 +1,180 @@
+//! Large answers in one message – a manifest, a page of a list – whose caller may not read them.
+//!
+//! As soon as the caller's flow-control window is open by one byte, hyper hands a whole frame of a body to h2, and is done
+//! with the stream after the last one. A manifest of 4 MiB in one frame would so wait in h2 for as long as the caller
+//! likes, and nothing would be left to notice it. A large answer goes in pieces instead: h2 gets the next one when the
+//! window has taken the last. What the answer holds counts as what streams hold, and if nothing of it moves for the limit,
+//! or past the call's deadline, it is reset.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::Frame;
+use prost::Message;
+use tokio::time::sleep;
+use tonic::{Request, Response, Status, body::Body};
+
+use super::{
+    admission::{Admission, MemoryPermit},
+    deadline::Deadline,
+    stall,
+};
+use crate::{error::RexError, server::Beside};
+
+/// One frame, as large as callers take them unless they say otherwise (RFC 9113, section 4.2), and no more than the
+/// smallest send buffer. An answer that fits is not large: it goes as it is.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// How often an answer is looked at until it has stood still for too long.
+const LOOKS: u32 = 4;
+
+/// A large answer on its way. The permit is given back when the last of its bytes is.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pieces_taken: AtomicU64,
+    _memory: MemoryPermit,
+}
+
+/// The response with this message. If that is large, what it holds is counted, and a watch is put beside its stream.
+///
+/// # Errors
+/// [`RexError::Overloaded`] if there is no memory for it.
+pub(super) fn answer<A: Message>(
+    message: A,
+    request: &Request<impl Sized>,
+    admission: &Admission,
+    deadline: Deadline,
+) -> Result<Response<A>, RexError> {
+    let bytes = message.encoded_len();
+    let mut response = Response::new(message);
+    if bytes > PIECE_BYTES {
+        let answer = Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: admission.hold(bytes)? });
+        if let Some(beside) = request.extensions().get::<Beside>() {
+            beside.put(watch(Arc::clone(&answer), admission.write_stall(), deadline));
+        }
+        response.extensions_mut().insert(answer);
+    }
+    Ok(response)
+}
+
+/// Runs beside the answer's stream; ends when that must be reset.
+async fn watch(answer: Arc<Unread>, limit: Duration, deadline: Deadline) {
+    tokio::select! {
+        () = answer.stands_still(limit) => {
+            tracing::info!(?limit, "an answer's caller stood still; the answer is reset");
+        }
+        () = stall::passes(deadline) => {}
+    }
+}
+
+impl Unread {
+    async fn stands_still(&self, limit: Duration) {
+        let (mut seen, mut still) = (0, 0);
+        while still < LOOKS {
+            sleep(limit / LOOKS).await;
+            let taken = self.pieces_taken.load(Ordering::Relaxed);
+            still = if taken == seen { still + 1 } else { 0 };
+            seen = taken;
+        }
+    }
+}
+
+/// The body of a large answer in pieces; of any other, as it is.
+pub(super) fn in_pieces(mut response: http::Response<Body>) -> http::Response<Body> {
+    match response.extensions_mut().remove::<Arc<Unread>>() {
+        None => response,
+        Some(answer) => response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), answer })),
+    }
+}
+
+/// A body whose data is handed on in pieces.
+struct Pieces {
+    body: Body,
+    /// Of the frame that came last.
+    rest: Bytes,
+    answer: Arc<Unread>,
+}
+
+/// Every piece refers to the whole answer: its memory is free when the last of them is gone, in h2 as well as here.
+struct Held {
+    data: Bytes,
+    _answer: Arc<Unread>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Pieces {
+    /// The last byte goes alone: hyper hands it on only when the window has taken all before it. So the stream, and the
+    /// watch beside it, outlive everything that waits for the caller to open its window; what then still waits for the
+    /// socket is the connection's, and ends with its keep-alive.
+    fn piece(&mut self) -> Bytes {
+        let size = match self.rest.len() {
+            0 | 1 => self.rest.len(),
+            bytes => PIECE_BYTES.min(bytes - 1),
+        };
+        self.answer.pieces_taken.fetch_add(1, Ordering::Relaxed);
+        self.rest.split_to(size)
+    }
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context))
+                .map(|frame| frame.map(Frame::into_data))
+            {
+                Some(Ok(Ok(data))) => {
+                    self.rest = Bytes::from_owner(Held { data, _answer: Arc::clone(&self.answer) });
+                }
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                None => return Poll::Ready(None),
+            }
+        }
+        Poll::Ready(Some(Ok(Frame::data(self.piece()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use http_body::Body as _;
+
+    use super::*;
+    use crate::grpc::StreamLimits;
+
+    #[tokio::test]
+    async fn the_memory_is_free_when_the_last_piece_is_gone_from_h2() {
+        let limits = StreamLimits { max_streams: 1, memory_bytes: 64 << 10, write_stall: Duration::MAX };
+        let admission = Admission::new(limits);
+        let memory = admission.hold(64 << 10).unwrap();
+        let answer = Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: memory });
+        let mut pieces = Pieces { body: Body::new("x".repeat(64 << 10)), rest: Bytes::new(), answer };
+        let frame = std::future::poll_fn(|context| Pin::new(&mut pieces).poll_frame(context)).await;
+        let piece = frame.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(piece.len(), PIECE_BYTES);
+        drop(pieces);
+        assert!(admission.hold(1).is_err(), "a piece is all of the answer");
+        drop(piece);
+        assert!(admission.hold(1).is_ok());
+    }
+}

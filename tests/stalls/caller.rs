@@ -1,0 +1,116 @@
+//! A caller that reads exactly as much as it says, on an HTTP/2 connection whose own window is never in the way.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use h2::{
+    RecvStream,
+    client::{Builder, SendRequest},
+};
+use http::{Request, Response};
+use prost::Message;
+use rexd::grpc::proto::{GetManifestRequest, ListCatalogRequest, ListTagsRequest};
+use tokio::{net::TcpStream, time::timeout};
+use tonic::Status;
+
+use crate::PATIENCE;
+
+/// What a stream's window holds until more is given, HTTP/2's default.
+pub(crate) const WINDOW_BYTES: usize = 65_535;
+
+pub(crate) struct Caller(SendRequest<Bytes>);
+
+/// An answer of which only the headers are read.
+#[derive(Debug)]
+pub(crate) struct Answer(RecvStream);
+
+impl Caller {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let io = TcpStream::connect(address).await.unwrap();
+        let (send, connection) =
+            Builder::new().initial_connection_window_size(1 << 30).handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        Self(send)
+    }
+
+    /// Asks for a manifest of `org/app`.
+    pub(crate) async fn manifest(&self, reference: &str, timeout: &str) -> Result<Answer, Status> {
+        let request = GetManifestRequest {
+            repository: "org/app".to_owned(),
+            reference: reference.to_owned(),
+            ..GetManifestRequest::default()
+        };
+        self.ask("GetManifest", request, timeout).await
+    }
+
+    pub(crate) async fn tags(&self) -> Result<Answer, Status> {
+        let request = ListTagsRequest {
+            repository: "org/app".to_owned(),
+            page_size: 1000,
+            ..ListTagsRequest::default()
+        };
+        self.ask("ListTags", request, "60S").await
+    }
+
+    pub(crate) async fn catalog(&self) -> Result<Answer, Status> {
+        let request = ListCatalogRequest { page_size: 1000, ..ListCatalogRequest::default() };
+        self.ask("ListCatalog", request, "60S").await
+    }
+
+    async fn ask(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<Answer, Status> {
+        let request = Request::post(format!("http://rexd.test/rex.registry.v1.RegistryService/{rpc}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .header("grpc-timeout", deadline)
+            .body(())
+            .unwrap();
+        let mut send = self.0.clone().ready().await.unwrap();
+        let (response, mut body) = send.send_request(request, false).unwrap();
+        let message = message.encode_to_vec();
+        let head = u32::try_from(message.len()).unwrap().to_be_bytes();
+        body.send_data([&[0], &head[..], &message].concat().into(), true).unwrap();
+        let response: Response<RecvStream> = timeout(PATIENCE, response).await.unwrap().unwrap();
+        match Status::from_header_map(response.headers()) {
+            Some(status) => Err(status),
+            None => Ok(Answer(response.into_body())),
+        }
+    }
+}
+
+impl Answer {
+    /// Waits for that many bytes or for the end, and opens the window for none.
+    pub(crate) async fn read(&mut self, bytes: usize) -> Result<Vec<u8>, h2::Error> {
+        let mut read = Vec::new();
+        while read.len() < bytes
+            && let Some(data) = timeout(PATIENCE, self.0.data()).await.expect("bytes, or an end")
+        {
+            read.extend_from_slice(&data?);
+        }
+        Ok(read)
+    }
+
+    /// Lets that many bytes more come.
+    pub(crate) fn open_window(&mut self, bytes: usize) {
+        self.0.flow_control().release_capacity(bytes).unwrap();
+    }
+
+    /// Reads a message to the end, a window at a time, with a pause before each.
+    pub(crate) async fn read_slowly(mut self, pause: Duration) -> Vec<u8> {
+        let mut read = self.read(WINDOW_BYTES).await.unwrap();
+        let length = 5 + u32::from_be_bytes(read[1..5].try_into().unwrap()) as usize;
+        while read.len() < length {
+            tokio::time::sleep(pause).await;
+            self.open_window(WINDOW_BYTES);
+            read.extend(self.read(WINDOW_BYTES.min(length - read.len())).await.unwrap());
+        }
+        let trailers = timeout(PATIENCE, self.0.trailers()).await.unwrap().unwrap().unwrap();
+        assert_eq!(trailers["grpc-status"], "0");
+        read.split_off(5)
+    }
+
+    /// Waits for the reset, past what the window still took.
+    pub(crate) async fn ends_by_reset(mut self) {
+        let error = self.read(usize::MAX).await.expect_err("the stream is reset");
+        assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "{error}");
+    }
+}
