@@ -26,7 +26,7 @@ pub struct Limits {
     /// Blob streams at the same time, over all connections.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_streams: usize,
-    /// Memory that all blob streams together may hold in buffers, in bytes.
+    /// Memory that all blob streams, and all answers of more than 16 KiB on their way, may hold together, in bytes.
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
     pub stream_memory_bytes: usize,
     /// Connections at the same time.
@@ -48,7 +48,7 @@ pub struct Limits {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub handshake_timeout: Duration,
-    /// Time a connection may leave data unread before it is closed.
+    /// Time a caller may leave a blob stream, or an answer of more than 16 KiB, unread before it is reset.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub write_stall_timeout: Duration,
