@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_file_with_something_else_on_a_line_says_which_line_and_does_not_quote_it() {
         for wrong in [
-            "short",
+            "tiny-token",
             "has a space in the middle",
             "tökèn-0123456789-0123",
             "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
