@@ -23,11 +23,11 @@
 //!
 //! # The way of one request
 //!
-//! `StreamBlob`: `grpc` receives the call -> `callers` tells who makes it -> `grpc::convert` makes registry,
-//! repository and digest of it -> `policy` admits caller and registry -> `client`'s `blob` asks `endpoint` for the URL and the token's scope ->
-//! `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier -> `grpc::frame` makes
-//! messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream is polled, so that HTTP/2 flow control
-//! reaches the upstream socket, and dropping it cancels upstream.
+//! `StreamBlob`: `grpc` receives the call -> `callers` tells who makes it -> `grpc::convert` makes registry, repository
+//! and digest of it -> `policy` admits caller and registry -> `client`'s `blob` asks `endpoint` for the URL and the
+//! token's scope -> `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier ->
+//! `grpc::frame` makes messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream
+//! is polled, so that HTTP/2 flow control reaches the upstream socket, and dropping it cancels upstream.
 
 pub mod callers;
 pub mod cli;

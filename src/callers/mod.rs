@@ -30,18 +30,24 @@ pub enum Identity {
 /// What a call shows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shown<'a> {
-    /// The value of `authorization`; of several, any.
+    /// The value of `authorization`; of several, the first.
     pub authorization: Option<&'a [u8]>,
     /// The client certificate, which the listener has verified.
     pub certificate: Option<&'a CertificateDer<'static>>,
 }
 
+/// Who may call.
+#[derive(Debug)]
+pub enum Callers {
+    /// Everybody who can connect, as this caller: nobody is asked who they are.
+    Anybody(Caller),
+    /// The callers of the configuration, and nobody else.
+    Known(Known),
+}
+
 /// The callers of the configuration.
 #[derive(Debug)]
-pub struct Callers {
-    /// `None`: nobody is asked who they are.
-    known: Option<Vec<(Caller, Evidence)>>,
-}
+pub struct Known(Vec<(Caller, Evidence)>);
 
 /// What makes a call a caller's.
 #[derive(Debug)]
@@ -55,7 +61,7 @@ impl Callers {
     /// Everybody who can connect, and may read whatever the service may.
     #[must_use]
     pub fn anybody() -> Self {
-        Self { known: None }
+        Self::Anybody(Caller::anybody())
     }
 
     /// These callers and nobody else.
@@ -71,7 +77,7 @@ impl Callers {
                 Err(problem) => problems.push(format!("callers.{}: {problem}", caller.name())),
             }
         }
-        if problems.is_empty() { Ok(Self { known: Some(known) }) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self::Known(Known(known))) } else { Err(problems) }
     }
 
     /// The caller that shows this.
@@ -80,11 +86,19 @@ impl Callers {
     ///
     /// [`RexError::CallerUnknown`], which says what to show instead.
     pub async fn identify(&self, shown: Shown<'_>) -> Result<Caller, RexError> {
-        let Some(known) = &self.known else { return Ok(Caller::anybody()) };
+        match self {
+            Self::Anybody(caller) => Ok(caller.clone()),
+            Self::Known(known) => known.identify(shown).await,
+        }
+    }
+}
+
+impl Known {
+    async fn identify(&self, shown: Shown<'_>) -> Result<Caller, RexError> {
         let presented = shown.authorization.map(Presented::of).transpose().map_err(refuse)?;
         let names = shown.certificate.map(certificate::names).unwrap_or_default();
         let (mut found, mut anonymous) = (None, None);
-        for (caller, evidence) in known {
+        for (caller, evidence) in &self.0 {
             let is_it = match evidence {
                 Evidence::Tokens(file) => match &presented {
                     Some(token) => file.get().await.hold(token),
