@@ -31,6 +31,8 @@ impl Policy {
 
     /// Lets a caller's call to a registry pass, or says why not.
     pub fn admit(&self, caller: &Caller, registry: &Registry, wanted: Wanted<'_>) -> Result<(), RexError> {
+        // First, so that a caller does not learn what else is configured.
+        caller.admit(registry, wanted)?;
         if !self.allow_unlisted && !self.listed.contains(registry) {
             return Err(RexError::RegistryNotAllowed {
                 at: At { registry: registry.to_string(), ..At::default() },
@@ -38,7 +40,7 @@ impl Policy {
                     .to_owned(),
             });
         }
-        caller.admit(registry, wanted)
+        Ok(())
     }
 }
 

@@ -13,7 +13,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex, time::Instant};
+use sha2::{Digest as _, Sha256};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
 
 /// How long a look is good for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,17 +30,21 @@ pub(crate) type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
 /// What a file held when it was last good.
 #[derive(Debug)]
-pub(crate) struct Watched<T> {
+pub(crate) struct Watched<T>(Arc<File<T>>);
+
+#[derive(Debug)]
+struct File<T> {
     path: PathBuf,
     parse: Parse<T>,
     current: RwLock<Arc<T>>,
-    look: Mutex<Look>,
+    look: Arc<Mutex<Look>>,
 }
 
 #[derive(Debug)]
 struct Look {
     next: Instant,
-    bytes: Vec<u8>,
+    /// The hash of what the file held: the bytes may be a secret, and are kept by whoever parsed them, or by nobody.
+    seen: [u8; 32],
 }
 
 impl<T: Send + Sync + 'static> Watched<T> {
@@ -45,57 +53,65 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let say = |problem: String| format!("{}: {problem}", path.display());
         let bytes = read(path).map_err(|error| say(error.to_string()))?;
         let content = parse(&bytes).map_err(say)?;
-        Ok(Self {
+        let look = Look { next: Instant::now() + LOOK_EVERY, seen: Sha256::digest(&bytes).into() };
+        Ok(Self(Arc::new(File {
             path: path.to_owned(),
             parse,
             current: RwLock::new(Arc::new(content)),
-            look: Mutex::new(Look { next: Instant::now() + LOOK_EVERY, bytes }),
-        })
+            look: Arc::new(Mutex::new(look)),
+        })))
     }
 
     /// The content; at most a second old.
     pub(crate) async fn get(&self) -> Arc<T> {
         // Who finds somebody looking goes on with what there is.
-        if let Ok(mut look) = self.look.try_lock()
+        if let Ok(look) = Arc::clone(&self.0.look).try_lock_owned()
             && look.next <= Instant::now()
         {
-            self.look_again(&mut look).await;
+            self.look_again(look).await;
         }
         self.last()
     }
 
     /// Looks at the file now, whenever the last look was.
     pub(crate) async fn refresh(&self) {
-        let mut look = self.look.lock().await;
-        self.look_again(&mut look).await;
+        let look = Arc::clone(&self.0.look).lock_owned().await;
+        self.look_again(look).await;
     }
 
     /// The content as it was at the last look.
     pub(crate) fn last(&self) -> Arc<T> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn look_again(&self, look: &mut Look) {
+    /// In a task of its own: a call that is cancelled meanwhile does not take the look with it.
+    async fn look_again(&self, look: OwnedMutexGuard<Look>) {
+        let file = Arc::clone(&self.0);
+        if let Err(error) = tokio::task::spawn_blocking(move || file.look_again(look)).await {
+            tracing::error!(file = %self.0.path.display(), %error, "a file could not be looked at");
+        }
+    }
+}
+
+impl<T> File<T> {
+    fn look_again(&self, mut look: OwnedMutexGuard<Look>) {
         look.next = Instant::now() + LOOK_EVERY;
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read(&path))
-            .await
-            .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (bytes, gone) = match read {
+        let (bytes, gone) = match read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Ok(Vec::new()), Some(error)),
             read => (read, None),
         };
-        let content = match bytes {
-            Ok(bytes) if bytes == look.bytes => return,
-            Ok(bytes) => {
-                let content = (self.parse)(&bytes);
-                look.bytes = bytes;
-                content.map_err(|problem| gone.map_or(problem, |error| error.to_string()))
+        let content = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
+            let seen = Sha256::digest(&bytes).into();
+            if look.seen == seen {
+                return Ok(None);
             }
-            Err(error) => Err(error.to_string()),
-        };
+            look.seen = seen;
+            let content = (self.parse)(&bytes);
+            content.map(Some).map_err(|problem| gone.map_or(problem, |error| error.to_string()))
+        });
         match content {
-            Ok(content) => {
+            Ok(None) => {}
+            Ok(Some(content)) => {
                 tracing::info!(file = %self.path.display(), "a changed file was read again");
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
             }

@@ -1,5 +1,8 @@
 //! The names in a client certificate: DNS names and URIs (SPIFFE IDs among them) of its subject alternative names (RFC 5280,
 //! section 4.2.1.6). The subject's common name is none: RFC 9525 has done away with it.
+//!
+//! A text that is a DNS name is never taken from a URI: an authority that may only issue some DNS names may still issue any
+//! URI, as nothing checks what a "URI" looks like.
 
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -7,9 +10,17 @@ use webpki::EndEntityCert;
 /// The names; none of a certificate that is not one, which the listener would not have let in.
 pub(super) fn names<'a>(certificate: &'a CertificateDer<'static>) -> Vec<&'a str> {
     match EndEntityCert::try_from(certificate) {
-        Ok(certificate) => certificate.valid_dns_names().chain(certificate.valid_uri_names()).collect(),
+        Ok(certificate) => {
+            let uris = certificate.valid_uri_names().filter(|uri| is_uri(uri));
+            certificate.valid_dns_names().chain(uris).collect()
+        }
         Err(_) => Vec::new(),
     }
+}
+
+/// Whether a text can be a URI and not a DNS name.
+fn is_uri(text: &str) -> bool {
+    text.contains("://") && url::Url::parse(text).is_ok()
 }
 
 #[cfg(test)]
@@ -27,6 +38,14 @@ mod tests {
         params.subject_alt_names.push(SanType::URI(spiffe.try_into().unwrap()));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         assert_eq!(names(certificate.der()), ["build.internal", spiffe]);
+    }
+
+    #[test]
+    fn a_dns_name_in_the_place_of_a_uri_is_none() {
+        let mut params = CertificateParams::new(["a.internal".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI("deploy.internal".try_into().unwrap()));
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(names(certificate.der()), ["a.internal"]);
     }
 
     #[test]

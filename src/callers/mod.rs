@@ -68,12 +68,18 @@ impl Callers {
     ///
     /// # Errors
     ///
-    /// A sentence for every caller whose file of tokens cannot be used.
+    /// A sentence for every caller whose file of tokens cannot be used, or who cannot be told from another.
     pub fn known(callers: impl IntoIterator<Item = (Caller, Identity)>) -> Result<Self, Vec<String>> {
-        let (mut known, mut problems) = (Vec::new(), Vec::new());
+        let (mut known, mut problems) = (Vec::<(Caller, Evidence)>::new(), Vec::new());
         for (caller, identity) in callers {
             match Evidence::of(identity) {
-                Ok(evidence) => known.push((caller, evidence)),
+                Ok(evidence) => {
+                    let same = known.iter().find(|(_, other)| evidence.is_shared_with(other));
+                    problems.extend(same.map(|(other, _)| {
+                        format!("callers.{}: shows the same as {}", caller.name(), other.name())
+                    }));
+                    known.push((caller, evidence));
+                }
                 Err(problem) => problems.push(format!("callers.{}: {problem}", caller.name())),
             }
         }
@@ -133,12 +139,22 @@ impl Known {
 }
 
 impl Evidence {
+    /// Whether something makes a call both callers'.
+    fn is_shared_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tokens(a), Self::Tokens(b)) => a.last().share_one_with(&b.last()),
+            (Self::CertificateNames(a), Self::CertificateNames(b)) => !a.is_disjoint(b),
+            (Self::Nothing, Self::Nothing) => true,
+            _ => false,
+        }
+    }
+
     fn of(identity: Identity) -> Result<Self, String> {
         Ok(match identity {
             Identity::TokenFile(path) => {
                 let file = Watched::open(&path, Tokens::parse)?;
-                if file.last().is_empty() {
-                    return Err(format!("{}: holds no token", path.display()));
+                if let Some(problem) = file.last().problem() {
+                    return Err(format!("{}: {problem}", path.display()));
                 }
                 Self::Tokens(file)
             }

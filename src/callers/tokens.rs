@@ -1,7 +1,7 @@
 //! Callers' tokens: a file with one on each line, so that a new one can be handed out before the old one ends.
 //!
 //! Only hashes are kept. To look a hash up takes a time that tells of the hash alone, which says nothing about the token;
-//! so nobody finds a token by measuring, and a dump of the memory holds none.
+//! so nobody finds a token by measuring, and none can be printed.
 
 use std::collections::HashSet;
 
@@ -16,32 +16,54 @@ type Hash = [u8; 32];
 
 /// The tokens of a caller.
 #[derive(Debug, Default)]
-pub(super) struct Tokens(HashSet<Hash>);
+pub(super) struct Tokens {
+    hashes: HashSet<Hash>,
+    /// Of the lines that are none, without a word of theirs.
+    problems: Vec<String>,
+}
 
 /// The token that a call shows.
 pub(super) struct Presented(Hash);
 
 impl Tokens {
-    /// Reads a file: a token on each line, empty lines between them. Without any, the caller cannot be anybody: removing the
-    /// last token must not leave it in use. The error quotes no token.
+    /// Reads a file: a token on each line; empty lines and such that begin with `#` are none. A line that cannot be a token
+    /// is passed over, and never makes the whole file bad: the last good content would then stay in use, and with it a token
+    /// that was just taken out.
+    #[expect(clippy::unnecessary_wraps, reason = "as a watched file is read")]
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let mut tokens = HashSet::new();
+        let mut tokens = Self::default();
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let token = line.trim_ascii();
-            if !token.is_empty() {
-                check(token).map_err(|problem| format!("line {number} {problem}"))?;
-                tokens.insert(hash(token));
+            if token.is_empty() || token.starts_with(b"#") {
+                continue;
+            }
+            match check(token) {
+                Ok(()) => drop(tokens.hashes.insert(hash(token))),
+                Err(problem) => {
+                    tracing::warn!(
+                        line = number,
+                        problem,
+                        "a line of a file of callers' tokens is passed over"
+                    );
+                    tokens.problems.push(format!("line {number} {problem}"));
+                }
             }
         }
-        Ok(Self(tokens))
+        Ok(tokens)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// What is wrong with them, for the start to end with.
+    pub(super) fn problem(&self) -> Option<String> {
+        let none = self.hashes.is_empty().then(|| "holds no token".to_owned());
+        self.problems.first().cloned().or(none)
+    }
+
+    pub(super) fn share_one_with(&self, other: &Self) -> bool {
+        !self.hashes.is_disjoint(&other.hashes)
     }
 
     pub(super) fn hold(&self, token: &Presented) -> bool {
-        self.0.contains(&token.0)
+        self.hashes.contains(&token.0)
     }
 }
 
@@ -108,14 +130,28 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_something_else_on_a_line_says_which_line_and_does_not_quote_it() {
+    fn a_token_that_is_commented_out_is_none() {
+        for comment in [format!("# {OLD}"), format!("#{OLD}"), format!("  #{OLD}"), "# a note".to_owned()] {
+            let file = format!("{comment}\n{NEW}\n");
+            assert_eq!(Tokens::parse(file.as_bytes()).unwrap().problem(), None);
+            assert!(accepts(&file, &format!("Bearer {NEW}")), "{file:?}");
+            for shown in [OLD.to_owned(), format!("#{OLD}"), format!("# {OLD}")] {
+                assert!(!accepts(&file, &format!("Bearer {shown}")), "{file:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_with_something_else_on_a_line_says_which_line_and_keeps_the_others() {
         for wrong in [
             "tiny-token",
             "has a space in the middle",
             "tökèn-0123456789-0123",
             "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         ] {
-            let problem = Tokens::parse(format!("{OLD}\n{wrong}\n").as_bytes()).unwrap_err();
+            let file = format!("{OLD}\n{wrong}\n");
+            let problem = Tokens::parse(file.as_bytes()).unwrap().problem().unwrap();
+            assert!(accepts(&file, &format!("Bearer {OLD}")));
             assert!(problem.starts_with("line 2 ") && !problem.contains(wrong), "{problem}");
         }
     }

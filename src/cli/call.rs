@@ -34,7 +34,7 @@ pub(super) struct ServerArgs {
     /// The certificate's key, PEM
     #[arg(long, value_name = "FILE", requires = "cert", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
-    /// A file with the token that tells the server who calls; its first line is sent
+    /// A file with the token that tells the server who calls; of several lines, the first is sent
     #[arg(long, env = "REXD_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
     /// Give up after this long, for example 30s; without it, streams may take as long as they need
@@ -152,6 +152,9 @@ impl ServerArgs {
             Failure::Usage(format!("--server {}: {}", self.server, root(&error)))
         };
         let mut endpoint = Endpoint::from_shared(self.server.clone()).map_err(usage)?;
+        if self.token_file.is_some() && sends_in_clear_text(endpoint.uri()) {
+            eprintln!("warning: the token goes to {} in clear text; https:// would not", self.server);
+        }
         if self.server.starts_with("https://") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(usage)?;
         }
@@ -188,7 +191,7 @@ impl ServerArgs {
             let wrong =
                 |problem: String| Failure::Usage(format!("--token-file {}: {problem}", file.display()));
             let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
-            let token = text.lines().map(str::trim).find(|line| !line.is_empty());
+            let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
             let token = token.ok_or_else(|| wrong("holds no token".to_owned()))?;
             let mut value = AsciiMetadataValue::try_from(format!("Bearer {token}"))
                 .map_err(|_| wrong("its first line is no token".to_owned()))?;
@@ -197,6 +200,14 @@ impl ServerArgs {
         }
         Ok(request)
     }
+}
+
+/// Whether what is sent can be read on the way.
+fn sends_in_clear_text(server: &http::Uri) -> bool {
+    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback =
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    server.scheme_str() != Some("https") && !is_loopback
 }
 
 /// A status as a person reads it: the code, the stable reason, the message.

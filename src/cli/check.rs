@@ -51,10 +51,13 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
 }
 
 fn describe(pong: &Pong) -> String {
-    let sign_in = match pong.scheme {
-        AuthScheme::None => "no sign-in asked for",
-        AuthScheme::Basic => "signed in with a password",
-        AuthScheme::Bearer => "signs in with tokens",
+    let sign_in = match (pong.scheme, pong.signed_in) {
+        (AuthScheme::None, _) => "no sign-in asked for",
+        (AuthScheme::Basic, true) => "signed in with a password",
+        (AuthScheme::Bearer, true) => "signed in with a token",
+        (AuthScheme::Basic | AuthScheme::Bearer, false) => {
+            "not signed in: it asks for a sign-in, and there is no credential for the registry as a whole"
+        }
     };
     format!("{sign_in}, {:.0} ms", pong.latency.as_secs_f64() * 1000.0)
 }

@@ -76,6 +76,9 @@ pub struct Pong {
     pub api_version: String,
     /// What the registry asked for before it answered.
     pub scheme: AuthScheme,
+    /// Whether the registry then took what it was shown. A registry that asks for tokens is well without, too: who has no
+    /// credential for the registry as a whole learns no more.
+    pub signed_in: bool,
     /// How long it took to answer.
     pub latency: Duration,
 }
@@ -127,7 +130,8 @@ impl Client {
             return Err(answer.invalid("/v2/ answers with text/html: this is not a registry's API"));
         }
         let api_version = answer.header(endpoint::API_VERSION).unwrap_or_default().chars().take(64).collect();
-        Ok(Pong { api_version, scheme: answer.scheme(), latency: answer.elapsed() })
+        let (scheme, signed_in) = (answer.scheme(), !signed_out && answer.scheme() != AuthScheme::None);
+        Ok(Pong { api_version, scheme, signed_in, latency: answer.elapsed() })
     }
 
     fn upstream(&self, registry: &Registry) -> Result<Arc<Upstream>, RexError> {

@@ -120,7 +120,7 @@ pub(super) fn check_registry_name(name: &str) -> Result<(), String> {
 }
 
 /// RFC 1123 labels, lower-case, at most 63 bytes each and 253 in all.
-fn is_dns_name(host: &str) -> bool {
+pub(super) fn is_dns_name(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(|label| {
             (1..=63).contains(&label.len())

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::address::is_dns_name;
 use crate::policy::Grant;
 
 /// A caller.
@@ -45,7 +46,7 @@ struct Keys {
     /// DNS names or URIs (SPIFFE IDs), one of which the caller's certificate has as subject alternative name. Needs
     /// `tls.client_ca_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BTreeSet<String>", length(min = 1))]
+    #[schemars(schema_with = "certificate_names")]
     certificate_names: Option<BTreeSet<String>>,
     /// true: whoever shows neither a token nor the certificate of another caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +87,10 @@ fn only_true(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "boolean", "enum": [true]})
 }
 
+fn certificate_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "items": {"type": "string", "format": "certificate-name"}, "minItems": 1, "uniqueItems": true})
+}
+
 fn grants(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "items": {"type": "string", "format": "grant"}, "minItems": 1})
 }
@@ -95,6 +100,15 @@ pub(super) fn check_grant(text: &str) -> Result<(), String> {
     let example =
         "must be a registry, a registry/prefix/ that ends in a slash, a registry/repository, or \"*\"";
     text.parse::<Grant>().map(drop).map_err(|problem| format!("{example}; it {problem}"))
+}
+
+/// Whether a text can be the subject alternative name of a client: a DNS name, or a URI.
+pub(super) fn check_certificate_name(text: &str) -> Result<(), String> {
+    let is_uri = text.contains("://") && url::Url::parse(text).is_ok();
+    if is_uri || is_dns_name(text) {
+        return Ok(());
+    }
+    Err("must be a DNS name in lower case, without a wildcard, or a URI such as spiffe://cluster.local/ns/ci/sa/build".to_owned())
 }
 
 /// Whether a text can name a caller: in logs, in messages, and as an environment variable's part.

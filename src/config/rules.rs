@@ -7,11 +7,12 @@ use std::path::Path;
 use super::error::Report;
 use super::origin::member;
 use super::{Caller, CallerIdentity, Config, Credentials, Registry};
-use crate::policy::Grant;
+use crate::{oci, policy::Grant};
 
 /// Reports every rule that `config` breaks.
 pub(super) fn check(config: &Config, report: &mut Report) {
     listeners(config, report);
+    aliases(config, report);
     default_registry(config, report);
     for path in &config.docker_configs {
         file("/docker_configs", path, report);
@@ -35,8 +36,28 @@ fn listeners(config: &Config, report: &mut Report) {
     }
 }
 
+/// Docker Hub has several names; what the service takes for the same must not be configured twice.
+fn aliases(config: &Config, report: &mut Report) {
+    let mut seen = BTreeMap::new();
+    for (name, canonical) in config.registries.keys().filter_map(|name| Some((name, canonical(name)?))) {
+        if let Some(first) = seen.insert(canonical, name) {
+            let at = |name| member("/registries", name);
+            report.rule(&[&at(name), &at(first)], format!("is the same registry as {first}"));
+        }
+    }
+}
+
+fn canonical(name: &str) -> Option<oci::Registry> {
+    name.parse().ok()
+}
+
+fn is_listed(registry: &oci::Registry, config: &Config) -> bool {
+    config.registries.keys().any(|name| canonical(name).as_ref() == Some(registry))
+}
+
 fn default_registry(config: &Config, report: &mut Report) {
-    if config.allow_unlisted || config.registries.contains_key(&config.default_registry) {
+    let is_known = canonical(&config.default_registry).is_some_and(|registry| is_listed(&registry, config));
+    if config.allow_unlisted || is_known {
         return;
     }
     let entry = member("/registries", &config.default_registry);
@@ -75,7 +96,7 @@ fn grants(at: &str, caller: &Caller, config: &Config, report: &mut Report) {
     for grant in caller.allow.iter().filter_map(|grant| grant.parse::<Grant>().ok()) {
         if let Some(registry) = grant.registry()
             && !config.allow_unlisted
-            && !config.registries.keys().any(|name| name == registry.as_str())
+            && !is_listed(registry, config)
         {
             report.rule(
                 &[&member(at, "allow"), "/registries", "/allow_unlisted"],

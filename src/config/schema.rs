@@ -25,8 +25,9 @@ pub fn schema() -> Value {
 type Check = fn(&str) -> Result<(), String>;
 
 /// The same parsers that the types use, so that what passes the schema also becomes a value.
-const FORMATS: [(&str, Check); 9] = [
+const FORMATS: [(&str, Check); 10] = [
     ("caller-name", caller::check_name),
+    ("certificate-name", caller::check_certificate_name),
     ("grant", caller::check_grant),
     ("header-name", check_name),
     ("header-value", |text| parsed(HeaderText::try_from(text.to_owned()))),

@@ -92,15 +92,42 @@ async fn a_wrong_token_is_refused_where_none_would_be_let_in() {
 }
 
 #[tokio::test]
-async fn a_token_of_two_callers_is_of_neither() {
+async fn a_token_that_comes_to_be_of_two_callers_is_of_neither() {
     let files = Files::new();
     let callers = [("one", "a/"), ("two", "b/")].map(|(name, prefix)| {
-        let file = files.write(name, format!("{BUILD}\n{name}-token-0123456789"));
+        let file = files.write(name, format!("{name}-token-0123456789"));
         caller(name, &[&format!("registry.test:5000/{prefix}")], Identity::TokenFile(file))
     });
     let setting = Setting::new(callers).await;
-    setting.does_not_know(&Call::tags(REGISTRY, "a/app"), &bearer(BUILD)).await;
     setting.serves(&Call::tags(REGISTRY, "a/app"), &bearer("one-token-0123456789")).await;
+    files.write("two", "one-token-0123456789");
+    soon(&setting, "one-token-0123456789", false).await;
+}
+
+#[test]
+fn callers_that_show_the_same_are_refused_at_the_start() {
+    let files = Files::new();
+    let file =
+        |name: &str| Identity::TokenFile(files.write(name, format!("{name}-token-0123456789\n{BUILD}")));
+    let names =
+        |name: &str| Identity::CertificateNames([name.to_owned(), "shared.internal".to_owned()].into());
+    for (one, two) in [
+        (file("one"), file("two")),
+        (names("a.internal"), names("b.internal")),
+        (Identity::Anonymous, Identity::Anonymous),
+    ] {
+        let problems = Callers::known([caller("one", &["*"], one), caller("two", &["*"], two)]).unwrap_err();
+        assert_eq!(problems, ["callers.two: shows the same as one"]);
+    }
+}
+
+#[test]
+fn callers_print_no_token() {
+    let files = Files::new();
+    let file = Identity::TokenFile(files.write("build", BUILD));
+    let printed = format!("{:?}", Callers::known([caller("build", &["*"], file)]).unwrap());
+    let as_numbers = format!("{:?}", BUILD.as_bytes());
+    assert!(!printed.contains(BUILD) && !printed.contains(as_numbers.trim_matches(['[', ']'])), "{printed}");
 }
 
 /// Calls until the outcome is this; a changed file is looked at within a second or so.
@@ -117,7 +144,7 @@ async fn soon(setting: &Setting, token: &str, known: bool) {
 }
 
 #[tokio::test]
-async fn tokens_rotate_without_a_restart_and_without_a_gap() {
+async fn tokens_rotate_without_a_restart() {
     let files = Files::new();
     let file = files.write("build", BUILD);
     let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file))]).await;
@@ -129,6 +156,19 @@ async fn tokens_rotate_without_a_restart_and_without_a_gap() {
     files.write("build", NEXT);
     soon(&setting, BUILD, false).await;
     soon(&setting, NEXT, true).await;
+}
+
+#[tokio::test]
+async fn a_token_ends_when_it_is_commented_out() {
+    for comment in ["# ", "#"] {
+        let files = Files::new();
+        let file = files.write("build", BUILD);
+        let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file))]).await;
+        soon(&setting, BUILD, true).await;
+        files.write("build", format!("{comment}{BUILD}\nand a line that is no token\n"));
+        soon(&setting, BUILD, false).await;
+        setting.does_not_know(&Call::ping(REGISTRY), &bearer(&format!("{comment}{BUILD}"))).await;
+    }
 }
 
 #[tokio::test]

@@ -62,6 +62,14 @@ callers:
     "{a: {anonymous: true, token_file: /t, allow: [ghcr.io]}}",
     "callers.a: needs exactly one of token_file, certificate_names, anonymous"
 )]
+#[case(
+    "{a: {certificate_names: [\"*.internal\"], allow: [ghcr.io]}}",
+    "callers.a.certificate_names.0: must be a DNS name "
+)]
+#[case(
+    "{a: {certificate_names: [\"CN=x\"], allow: [ghcr.io]}}",
+    "callers.a.certificate_names.0: must be a DNS name "
+)]
 #[case("{a: {anonymous: true, token: secret, allow: [ghcr.io]}}", "callers.a.token: unknown key; ")]
 #[case("{A b: {anonymous: true, allow: [ghcr.io]}}", "callers.\"A b\": must be a name of 1 to 63 characters")]
 #[case("{a: {anonymous: true, allow: [ghcr.io/]}}", "callers.a.allow.0: must be a registry, ")]
@@ -85,6 +93,14 @@ fn a_slip_is_an_error_and_never_a_way_in(#[case] callers: &str, #[case] expected
         errors.starts_with(&format!("config.yaml: {expected}")) && errors.lines().count() == 1,
         "{errors}"
     );
+}
+
+#[test]
+fn docker_hub_can_be_granted_by_any_of_its_names() {
+    let setup = Setup::new().file(
+        "{registries: {index.docker.io: {}}, default_registry: docker.io, callers: {a: {anonymous: true, allow: [docker.io]}}}",
+    );
+    assert_eq!(setup.config().callers.unwrap().len(), 1);
 }
 
 #[test]

@@ -40,6 +40,15 @@ fn a_wrong_variable_is_named(#[case] name: &str, #[case] value: &str, #[case] ex
 }
 
 #[test]
+fn two_names_of_one_registry_are_an_error() {
+    let errors = Setup::new().file("registries: {docker.io: {}, ghcr.io: {}, index.docker.io: {}}").errors();
+    assert_eq!(
+        errors.trim_end(),
+        "config.yaml: registries.\"index.docker.io\": is the same registry as docker.io"
+    );
+}
+
+#[test]
 fn every_error_is_reported_at_once_with_origin_and_key() {
     let setup = Setup::new()
         .file(
