@@ -158,6 +158,17 @@ pub(super) enum Admission {
     Foreign,
 }
 
+impl Admission {
+    /// The same for one hop of a chain of redirects: one that has left the registry's origin does not come back to it as
+    /// the registry's own.
+    pub(super) fn of_chain(self, own: bool) -> Self {
+        match self {
+            Self::Registry if !own => Self::Named,
+            admission => admission,
+        }
+    }
+}
+
 /// The origins that one registry's traffic may touch.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {

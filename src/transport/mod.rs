@@ -210,8 +210,10 @@ impl Upstream {
         })
     }
 
-    /// Sends to where the registry is, and on to where it points. What belongs to the registry – `Authorization` and the
-    /// configured headers – goes to its own origin alone; the specification says MUST NOT to anything else.
+    /// Sends to where the registry is, and on to where it points. What belongs to the registry – `Authorization`, the
+    /// configured headers, the client certificate – goes to its own origin alone; the specification says MUST NOT to
+    /// anything else. Once a hop has left that origin, none of it comes back: who is out there may not say what is read
+    /// in the registry's name (as in the Fetch standard, HTTP-redirect fetch).
     async fn follow(
         &self,
         request: &Request<'_>,
@@ -220,14 +222,16 @@ impl Upstream {
         let at = self.at(request.scope.repository());
         let permit = self.permit().await?;
         let mut url = request.url.clone();
+        let mut own = true;
         for _ in 0..=MAX_REDIRECTS {
             let refuse = |problem| RexError::RegistryNotAllowed { at: at.clone(), problem };
-            let admission = self.guard.admit(&url).map_err(refuse)?;
+            own &= self.guard.is_registry(&url);
+            let admission = self.guard.admit(&url).map_err(refuse)?.of_chain(own);
             let mut hop = reqwest::Request::new(request.method.clone(), url.clone());
             hop.headers_mut().clone_from(&request.headers);
             // Encoded bytes are not what a digest is of.
             hop.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            if self.guard.is_registry(&url) {
+            if own {
                 hop.headers_mut().extend(self.settings.headers.clone());
                 if let Some(value) = authorization {
                     hop.headers_mut().insert(header::AUTHORIZATION, value.clone());
@@ -235,7 +239,7 @@ impl Upstream {
             }
             let mut answer = self.exchange(self.clients.get(admission, request.protocol), hop, &at).await?;
             if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                if !self.guard.is_registry(&url) {
+                if !own {
                     // Nobody else may say where this registry's credentials go.
                     answer.response.headers_mut().remove(header::WWW_AUTHENTICATE);
                 }

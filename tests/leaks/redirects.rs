@@ -96,6 +96,53 @@ async fn a_redirect_to_another_port_host_or_scheme_carries_no_credential_and_no_
 }
 
 #[tokio::test]
+async fn what_a_redirect_took_off_does_not_come_back_with_the_way_back() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let storage = ScriptedRegistry::start().await;
+    pointing_to(&registry, 307, format!("http://{}/out", storage.address())).await;
+    let back = format!("http://{}/moved/v2/secret/app/tags/list", registry.address());
+    storage.otherwise(move |_| Some(Reply::status(307).header("Location", back.clone())));
+    let calls = Calls::to(Settings {
+        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
+        ..with_canaries(registry.address(), &files, &canary)
+    })
+    .await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "moved");
+    let last = registry.requests().pop().unwrap();
+    assert!(last.target.starts_with("/moved"), "{last:?}");
+    assert!(!canary.came_with(&last), "{last:?}");
+    assert_eq!((last.header("authorization"), last.header("x-gateway-key")), (None, None));
+    canary.assert_untold([]);
+}
+
+#[tokio::test]
+async fn a_challenge_at_the_end_of_a_way_out_and_back_is_not_answered() {
+    let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
+    let storage = ScriptedRegistry::start().await;
+    let (out, back) = (format!("http://{}/out", storage.address()), registry.address());
+    registry.otherwise(move |request| {
+        Some(if basic_of(request).is_none() {
+            Reply::status(401).header("WWW-Authenticate", "Basic realm=\"r\"")
+        } else {
+            Reply::status(307).header("Location", out.clone())
+        })
+    });
+    let secret = "/v2/secret/app/tags/list";
+    storage.otherwise(move |_| Some(Reply::status(307).header("Location", format!("http://{back}{secret}"))));
+    let calls = Calls::to(Settings {
+        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
+        ..with_canaries(registry.address(), &files, &canary)
+    })
+    .await;
+    let refused = calls.served("team/app").await;
+    let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
+    let there =
+        registry.requests().into_iter().filter(|request| request.target == secret).collect::<Vec<_>>();
+    assert!(!there.is_empty() && there.iter().all(|request| !canary.came_with(request)), "{there:?}");
+    canary.assert_untold([&refused]);
+}
+
+#[tokio::test]
 async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_connected() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
     let bystander = Bystander::start().await;
