@@ -1,7 +1,8 @@
 //! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`: which entry is for which repository.
 //!
-//! Entries are matched as the kubelet does ("Images", "Interpretation of config.json"): the host may have globs label by
-//! label, a port counts when the entry has one, a path is a prefix, and the most specific entry wins. Unlike the kubelet, a
+//! Entries are matched as the kubelet does ("Images", "Interpretation of config.json"; `URLsMatch` of
+//! k8s.io/kubernetes/pkg/credentialprovider): the host may have globs label by label, the port is the same – an entry
+//! without one is for a registry without one –, a path is a prefix, and the most specific entry wins. Unlike the kubelet, a
 //! path prefix ends at a `/`: an entry for `r.example/team` is not for `r.example/teamwork`.
 
 use std::{cmp::Reverse, collections::BTreeMap};
@@ -144,19 +145,19 @@ impl Pattern {
         Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
     }
 
-    /// Exact hosts before globs, a port before none, then the longer path, then the longer host.
-    fn specificity(&self) -> (bool, bool, usize, usize) {
+    /// Exact hosts before globs, then the longer path, then the longer host. Ports do not come into it: of the entries for
+    /// one registry, all have the same.
+    fn specificity(&self) -> (bool, usize, usize) {
         let exact = !self.host.contains(['*', '?', '[']);
-        (exact || self.host.starts_with('['), self.port.is_some(), self.path.len(), self.host.len())
+        (exact || self.host.starts_with('['), self.path.len(), self.host.len())
     }
 
     fn matches(&self, host: &str, port: Option<&str>, path: &str) -> bool {
-        let port_fits = self.port.is_none() || self.port.as_deref() == port;
         let path_fits = self.path.is_empty()
             || path
                 .strip_prefix(self.path.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        port_fits && path_fits && host_matches(&self.host, host)
+        self.port.as_deref() == port && path_fits && host_matches(&self.host, host)
     }
 }
 
