@@ -126,7 +126,7 @@ impl Client {
         if !answer.status().is_success() && !signed_out {
             return Err(answer.rejection().await.into_error(Missing::Repository, "/v2/"));
         }
-        if answer.content_type().is_some_and(|media_type| media_type == "text/html") {
+        if is_html(&answer) {
             return Err(answer.invalid("/v2/ answers with text/html: this is not a registry's API"));
         }
         let api_version = answer.header(endpoint::API_VERSION).unwrap_or_default().chars().take(64).collect();
@@ -153,6 +153,11 @@ impl Client {
 /// A GET of the API.
 fn get(url: url::Url, scope: &Scope, headers: HeaderMap, deadline: Option<Instant>) -> Request<'_> {
     Request { method: Method::GET, url, scope, headers, protocol: Protocol::Any, deadline }
+}
+
+/// Whether the answer is a page for people – a login, a proxy's error – whatever its status says.
+fn is_html(answer: &Answer) -> bool {
+    answer.content_type().is_some_and(|media_type| media_type == "text/html")
 }
 
 /// A success, or the error that the answer is.

@@ -1,10 +1,11 @@
 //! Bodies that are not what was asked for: HTML, nothing, another type, compressed, too large.
 
+use rexd::grpc::proto::StreamBlobRequest;
 use tonic::Code;
 
 use crate::{
     MANIFEST_TARGET, OCI_MANIFEST, REGISTRY, Setting, chunked, document, image,
-    support::{call::Call, scripted::Reply},
+    support::{call::Call, scripted::Reply, status::Failure},
 };
 
 const INVALID: (Code, &str) = (Code::Internal, "REGISTRY_INVALID_RESPONSE");
@@ -18,8 +19,7 @@ fn html() -> Reply {
 
 #[tokio::test]
 async fn html_with_200_is_an_error_that_names_the_content_type_and_the_registry() {
-    let unary = Call::each(REGISTRY).into_iter().filter(|call| !matches!(call, Call::Blob(_)));
-    for call in unary {
+    for call in Call::each(REGISTRY) {
         let mut setting = Setting::new().await;
         setting.registry.otherwise(|_| Some(html()));
         let failure = setting.fails(&call, INVALID.0, INVALID.1).await;
@@ -32,11 +32,27 @@ async fn html_with_200_is_an_error_that_names_the_content_type_and_the_registry(
 }
 
 #[tokio::test]
-async fn html_instead_of_a_blob_does_not_match_its_digest() {
-    let mut setting = Setting::new().await;
-    setting.registry.otherwise(|_| Some(html()));
-    let call = Call::blob(REGISTRY, "org/app", crate::support::call::EMPTY_DIGEST);
-    setting.fails(&call, Code::DataLoss, "DIGEST_MISMATCH").await;
+async fn html_instead_of_a_part_of_a_blob_is_refused_before_any_frame() {
+    for reply in [html(), partial_html()] {
+        let mut setting = Setting::new().await;
+        setting.registry.otherwise(move |_| Some(reply.clone()));
+        for (offset, limit) in [(0, 10), (5, 0), (5, 10)] {
+            let digest = crate::support::call::EMPTY_DIGEST;
+            let Call::Blob(request) = Call::blob(REGISTRY, "org/app", digest) else { panic!() };
+            let request = StreamBlobRequest { offset, limit, ..request };
+            let status = setting.client.stream_blob(request).await.unwrap_err();
+            let failure = Failure::expect(status, INVALID.0, INVALID.1, "no frame");
+            assert!(failure.status.message().contains("text/html"), "{:?}", failure.status);
+        }
+    }
+}
+
+/// As if the page were the bytes 5 to 14 of the blob.
+fn partial_html() -> Reply {
+    Reply::status(206)
+        .header("Content-Type", "Text/HTML")
+        .header("Content-Range", "bytes 5-14/15")
+        .body("<!DOCTYPE>")
 }
 
 #[tokio::test]

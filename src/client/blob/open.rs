@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{Blob, Source};
 use crate::{
-    client::{content_range::ContentRange, endpoint},
+    client::{content_range::ContentRange, endpoint, is_html},
     error::{Missing, RexError},
     transport::{Answer, Protocol, Request},
 };
@@ -19,6 +19,10 @@ impl Blob {
             None => None,
         };
         let answer = self.request(Method::GET, range.as_deref()).await?;
+        // No registry calls a blob HTML, and of a part no digest would tell: refused before anything is handed out.
+        if answer.status().is_success() && is_html(&answer) {
+            return Err(answer.invalid("a blob was asked for and text/html came"));
+        }
         match answer.status().as_u16() {
             206 => self.take_part(answer),
             200..=299 => self.take_all(answer, first_time),
