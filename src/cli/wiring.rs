@@ -176,6 +176,7 @@ fn sources(credentials: &Credentials) -> Vec<CredentialSource> {
 pub(super) fn server_settings(config: &Config) -> server::Settings {
     let limits = &config.limits;
     server::Settings {
+        write_stall: config.limits.write_stall_timeout,
         max_connections: limits.max_connections,
         max_connections_per_peer: limits.max_connections_per_peer,
         handshake_timeout: limits.handshake_timeout,

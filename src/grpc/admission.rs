@@ -39,7 +39,7 @@ pub(super) struct Admission {
     limits: StreamLimits,
 }
 
-/// Good for one stream, and lives as long as it.
+/// Good for one stream, and lives until the last of its bytes is written.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     _stream: OwnedSemaphorePermit,

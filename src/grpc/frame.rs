@@ -1,11 +1,15 @@
-//! A blob -> the messages of `StreamBlob`: the header, the chunks, the trailer, or the status that ends them. The permit, the
-//! deadline and the numbers of a stream live here, because they live as long as it.
+//! A blob -> the messages of `StreamBlob`: the header, the chunks, the trailer, or the status that ends them. The deadline and
+//! the numbers of a stream live here, because they live as long as it. The permit lives longer: every chunk refers to it.
+//!
+//! When a caller opens a wide window and does not read its socket, h2 takes as much of a stream as the connection's send
+//! buffer holds – a small blob whole, with its trailers, and the stream is over while its bytes are not gone.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
 use tokio::sync::Mutex;
@@ -34,7 +38,20 @@ pub(super) struct BlobFrames {
     /// The call's.
     span: Span,
     next: Next,
-    _permit: StreamPermit,
+    permit: Arc<StreamPermit>,
+}
+
+/// A chunk's bytes, and the permit of the stream they are of: it is given back when the last of them has left h2, not when
+/// the last message was made.
+struct Held {
+    data: Bytes,
+    _permit: Arc<StreamPermit>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 /// What the stream and the watch beside it share; both are polled in one task, so nobody ever waits for the other.
@@ -82,7 +99,8 @@ impl BlobFrames {
     ) -> Self {
         let shared = Arc::new(Shared { blob: Mutex::new(blob), turns: AtomicU64::new(0) });
         let span = Span::current();
-        Self { shared, offset, chunk_bytes, deadline, closing, span, next: Next::Header, _permit: permit }
+        let permit = Arc::new(permit);
+        Self { shared, offset, chunk_bytes, deadline, closing, span, next: Next::Header, permit }
     }
 
     /// For the watch beside the stream.
@@ -127,7 +145,8 @@ impl BlobFrames {
             Next::Chunk => {
                 let offset = blob.position();
                 if let Some(data) = blob.next(self.chunk_bytes).await? {
-                    return Ok(Some(chunk(offset, data)));
+                    let held = Held { data, _permit: Arc::clone(&self.permit) };
+                    return Ok(Some(chunk(offset, Bytes::from_owner(held))));
                 }
                 self.next = Next::Nothing;
                 Ok(Some(message(proto::stream_blob_response::Frame::Trailer(trailer(&blob, self.offset)))))

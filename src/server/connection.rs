@@ -143,11 +143,12 @@ impl Connections {
             // A router is always ready: there is no `poll_ready` to wait for.
             closing.bound(routes.clone().call(request))
         });
-        let (io, uncork) = cork(io);
+        let (io, uncork) = cork(io, self.settings.write_stall);
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
-        let ended = |result: hyper::Result<()>| match result {
-            Ok(()) => debug!(%address, "connection ended"),
-            Err(error) => debug!(%address, %error, "connection ended"),
+        let ended = |result: Option<hyper::Result<()>>| match result {
+            Some(Ok(())) => debug!(%address, "connection ended"),
+            Some(Err(error)) => debug!(%address, %error, "connection ended"),
+            None => debug!(%address, "connection closed: its peer does not read"),
         };
 
         tokio::select! {
@@ -172,4 +173,20 @@ impl Connections {
 fn jittered(time: Duration) -> Duration {
     let share = rand::rng().random_range(0.9..=1.1);
     Duration::try_from_secs_f64(time.as_secs_f64() * share).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_spread_over_a_tenth_to_both_sides() {
+        let age = Duration::from_secs(1000);
+        let mut ages: Vec<_> = (0..100).map(|_| jittered(age)).collect();
+        ages.sort();
+        assert!(ages.iter().all(|age| (900..=1100).contains(&age.as_secs())), "{ages:?}");
+        // That a hundred fall on one side of either bound has a chance of 1 in 10^15.
+        assert!(ages.first() < Some(&Duration::from_secs(970)), "{ages:?}");
+        assert!(ages.last() > Some(&Duration::from_secs(1030)), "{ages:?}");
+    }
 }

@@ -4,16 +4,19 @@
 //! 65,536 writes, each a walk through the kernel's TCP. Here the frames that one poll of the connection produces are
 //! gathered, and go out when the buffer is full or the poll is over. Copying 16 KiB that are in the cache costs a fraction
 //! of what the system call does (the README has the measurement). It also frees the registry's chunk as soon as it is
-//! framed.
+//! framed. Every write passes here, so this is also where it is noticed that the peer takes none.
 
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::write_stall::WriteStall;
 
 /// What is gathered at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
 const GATHER_BYTES: usize = 7 * (9 + 16 * 1024);
@@ -31,22 +34,32 @@ struct Gathered<T> {
     io: T,
     buffer: Vec<u8>,
     written: usize,
+    /// Whether something still waits for the peer when this poll of the connection ends.
+    waits: bool,
+    stall: WriteStall,
 }
 
-/// Puts a cork into `io`.
-pub(super) fn cork<T>(io: T) -> (Cork<T>, Uncork<T>) {
-    let gathered = Arc::new(Mutex::new(Gathered { io, buffer: Vec::new(), written: 0 }));
+/// Puts a cork into `io`, whose writes may wait for `write_stall`.
+pub(super) fn cork<T>(io: T, write_stall: Duration) -> (Cork<T>, Uncork<T>) {
+    let stall = WriteStall::new(write_stall);
+    let gathered = Arc::new(Mutex::new(Gathered { io, buffer: Vec::new(), written: 0, waits: false, stall }));
     (Cork(Arc::clone(&gathered)), Uncork(gathered))
 }
 
 impl<T: AsyncWrite + Unpin> Uncork<T> {
-    /// Polls the connection to its end; what each poll gathered goes out after it.
-    pub(super) async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> C::Output {
+    /// Polls the connection to its end; what each poll gathered goes out after it. `None` when the peer took nothing of
+    /// it for too long.
+    pub(super) async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> Option<C::Output> {
         std::future::poll_fn(|context| {
+            lock(&self.0).waits = false;
             let outcome = connection.as_mut().poll(context);
+            let mut gathered = lock(&self.0);
             // A failure to write is told to the connection when it writes next, or reads.
-            let _ = lock(&self.0).poll_out(context);
-            outcome
+            gathered.waits |= gathered.poll_out(context).is_pending();
+            match outcome {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => gathered.poll_stall(context).map(|()| None),
+            }
         })
         .await
     }
@@ -61,11 +74,21 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += written;
+            self.stall.moved();
         }
         // An idle connection holds no buffer.
         self.buffer = Vec::new();
         self.written = 0;
         Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    /// Ready when what waits has waited for too long.
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.waits {
+            return self.stall.poll(context);
+        }
+        self.stall.moved();
+        Poll::Pending
     }
 
     fn gather(&mut self, slices: &[IoSlice<'_>]) -> usize {
@@ -109,7 +132,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
         // Frames larger than the buffer gain nothing from it.
         if gathered.buffer.is_empty() && slices.iter().map(|slice| slice.len()).sum::<usize>() >= GATHER_BYTES
         {
-            return Pin::new(&mut gathered.io).poll_write_vectored(context, slices);
+            let written = Pin::new(&mut gathered.io).poll_write_vectored(context, slices);
+            match written {
+                Poll::Ready(_) => gathered.stall.moved(),
+                Poll::Pending => gathered.waits = true,
+            }
+            return written;
         }
         Poll::Ready(Ok(gathered.gather(slices)))
     }

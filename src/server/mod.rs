@@ -22,6 +22,7 @@ mod preface;
 mod reflection;
 mod settings;
 pub mod tls;
+mod write_stall;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -31,6 +31,8 @@ pub struct Settings {
     pub keep_alive_interval: Duration,
     /// A PING not answered within this time closes the connection.
     pub keep_alive_timeout: Duration,
+    /// A connection whose peer takes no byte of what waits for its socket for this long is closed, with the calls on it.
+    pub write_stall: Duration,
     /// Age at which a connection is told to go away (GOAWAY), ±10 % so that a fleet does not reconnect in step.
     /// Callers then open a new one, which spreads them over new replicas.
     pub max_connection_age: Duration,
@@ -58,6 +60,7 @@ impl Default for Settings {
             max_send_buffer_bytes: 64 * 1024,
             keep_alive_interval: Duration::from_secs(60),
             keep_alive_timeout: Duration::from_secs(20),
+            write_stall: Duration::from_secs(60),
             max_connection_age: Duration::from_secs(30 * 60),
             max_connection_age_grace: Duration::from_secs(30 * 60),
             drain_pause: Duration::from_secs(5),

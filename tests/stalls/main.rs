@@ -11,6 +11,7 @@ mod caller;
 #[path = "../support/mod.rs"]
 mod support;
 mod unread;
+mod unsent;
 
 use std::time::{Duration, Instant};
 
