@@ -9,6 +9,10 @@ import yaml
 from rendered import CHART, command, objects_of, one, pods, problem_of, schema_problems, template
 from report import check
 
+# Of AWS and most clouds, of ECS and EKS pods, of Alibaba; over IPv6 of AWS, of EKS pods and of Google.
+METADATA = {"169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "100.100.100.200/32"}
+METADATA_IPV6 = {"fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128"}
+
 
 def fact(text, holds):
     check(text, "" if holds else "it does not hold")
@@ -87,8 +91,14 @@ def check_variants():
     fact("a budget has exactly one bound", budget["minAvailable"] == "50%" and "maxUnavailable" not in budget)
     egress = one(rendered("networkpolicy"), "NetworkPolicy")["spec"]["egress"]
     blocks = [to["ipBlock"] for rule in egress for to in rule.get("to", []) if "ipBlock" in to]
-    denied = {address for block in blocks for address in block["except"]}
-    fact("the NetworkPolicy denies the metadata addresses", {"169.254.169.254/32", "fd00:ec2::254/128"} <= denied)
+    denied = {block["cidr"]: set(block["except"]) for block in blocks}
+    check(
+        "the NetworkPolicy denies registry traffic the metadata addresses and exceptCIDRs, and nothing else",
+        "" if denied == {"0.0.0.0/0": METADATA | {"192.168.0.0/16"}, "::/0": METADATA_IPV6 | {"fd00::/8"}} else denied,
+    )
+    anywhere = [rule["ports"] for rule in egress if not rule.get("to")]
+    dns = [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    check("the NetworkPolicy opens the ports of DNS, and no other, to every address", "" if anywhere == [dns] else anywhere)
     image = one(rendered("everything"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
     fact("a digest wins over the tag", image.startswith("registry.example:5000/tools/rexd@sha256:"))
     config = yaml.safe_load(one(rendered("ports"), "ConfigMap")["data"]["config.yaml"])

@@ -5,6 +5,8 @@ What a schema cannot say: values that contradict each other. Each sentence tells
 {{- include "rexd.checkDrain" . }}
 {{- include "rexd.checkMemory" . }}
 {{- include "rexd.checkAddresses" . }}
+{{- include "rexd.checkEnvironment" . }}
+{{- include "rexd.checkLabels" . }}
 {{- include "rexd.checkTls" . }}
 {{- include "rexd.checkCaBundles" . }}
 {{- include "rexd.checkCallers" . }}
@@ -64,6 +66,29 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- if eq (include "rexd.grpcPort" .) (include "rexd.opsPort" .) }}
 {{- fail (printf "config.listen and config.ops_listen both use port %s: give one of them another port" (include "rexd.grpcPort" .)) }}
+{{- end }}
+{{- end }}
+
+{{/* The environment wins over the file, which is what the ports, probes and budgets of the chart are made from. */}}
+{{- define "rexd.checkEnvironment" -}}
+{{- $keys := dict "REXD_LISTEN" "listen" "REXD_OPS_LISTEN" "ops_listen" "REXD_LIMITS" "limits" "REXD_LIMITS__DRAIN_PAUSE" "limits.drain_pause" "REXD_LIMITS__DRAIN_GRACE" "limits.drain_grace" "REXD_LIMITS__STREAM_MEMORY_BYTES" "limits.stream_memory_bytes" }}
+{{- range tpl (toYaml .Values.extraEnv) . | fromYamlArray }}
+{{- $key := get $keys (upper .name) }}
+{{- if $key }}
+{{- fail (printf "extraEnv sets %s, which the chart would not see: set config.%s instead" .name $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A second label of the same name would win, and the selectors select nothing. */}}
+{{- define "rexd.checkLabels" -}}
+{{- $selector := include "rexd.selectorLabels" . | fromYaml }}
+{{- range $value := list "commonLabels" "podLabels" }}
+{{- range $label, $_ := get $.Values $value }}
+{{- if hasKey $selector $label }}
+{{- fail (printf "%s sets %s, by which the chart selects its pods: choose another label, or set nameOverride" $value $label) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 
