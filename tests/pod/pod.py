@@ -1,6 +1,7 @@
 """The chart's Deployment under podman."""
 
 import base64
+import datetime
 import json
 import pathlib
 import re
@@ -123,6 +124,11 @@ class Pod:
     def logs(self):
         done = subprocess.run(["podman", "logs", self.container], capture_output=True, text=True, timeout=60)
         return done.stdout + done.stderr
+
+    def draining(self):
+        """When the process said that it drains, in seconds since the epoch: once for each time that it was stopped."""
+        said = re.findall(r'"timestamp":"([^"]+)Z","level":"INFO","message":"draining: not ready"', self.logs())
+        return [datetime.datetime.fromisoformat(f"{at}+00:00").timestamp() for at in said]
 
 
 def check_confinement(pod):
