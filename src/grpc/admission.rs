@@ -1,6 +1,6 @@
-//! How many blobs may be streamed at once, and how much memory that may take, large answers included. A stream beyond it is
-//! refused before anything is sent to a registry: a refusal costs the caller a retry, an overload costs everybody
-//! everything.
+//! How many blobs may be streamed at once, and how much memory that may take, large answers included. A refusal costs the
+//! caller a retry, an overload costs everybody everything. A stream beyond the limits is refused before anything is sent to a
+//! registry; an answer only when its size is known, so that small ones are served whatever the large ones hold.
 
 use std::{sync::Arc, time::Duration};
 

@@ -33,6 +33,10 @@ use crate::{error::RexError, server::Beside};
 /// smallest send buffer. An answer that fits is not large: it goes as it is.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// Bytes a second that a caller must take on the whole: who takes one piece in each `limit` would hold four megabytes for
+/// hours, and with some of them all the memory there is.
+const SLOWEST: u64 = 32 * 1024;
+
 /// How often an answer is looked at until it has stood still for too long.
 const LOOKS: u32 = 4;
 
@@ -58,7 +62,7 @@ pub(super) fn answer<A: Message>(
     if bytes > PIECE_BYTES {
         let answer = Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: admission.hold(bytes)? });
         if let Some(beside) = request.extensions().get::<Beside>() {
-            beside.put(watch(Arc::clone(&answer), admission.write_stall(), deadline));
+            beside.put(watch(Arc::clone(&answer), bytes, admission.write_stall(), deadline));
         }
         response.extensions_mut().insert(answer);
     }
@@ -66,8 +70,12 @@ pub(super) fn answer<A: Message>(
 }
 
 /// Runs beside the answer's stream; ends when that must be reset.
-async fn watch(answer: Arc<Unread>, limit: Duration, deadline: Deadline) {
+async fn watch(answer: Arc<Unread>, bytes: usize, limit: Duration, deadline: Deadline) {
+    let in_all = limit.saturating_add(Duration::from_secs(bytes as u64 / SLOWEST));
     tokio::select! {
+        () = sleep(in_all) => {
+            tracing::info!(?in_all, "an answer's caller was too slow; the answer is reset");
+        }
         () = answer.stands_still(limit) => {
             tracing::info!(?limit, "an answer's caller stood still; the answer is reset");
         }
@@ -158,16 +166,40 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use http_body::Body as _;
+    use tonic::metadata::MetadataMap;
 
     use super::*;
     use crate::grpc::StreamLimits;
+
+    fn answer(bytes: usize, admission: &Admission) -> Arc<Unread> {
+        Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: admission.hold(bytes).unwrap() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_now_and_then_does_not_hold_an_answer_for_ever() {
+        let limits = StreamLimits { max_streams: 1, memory_bytes: 4 << 20, write_stall: Duration::MAX };
+        let answer = answer(4 << 20, &Admission::new(limits));
+        let limit = Duration::from_secs(60);
+        let took = tokio::time::Instant::now();
+        let watching = watch(Arc::clone(&answer), 4 << 20, limit, Deadline::of(&MetadataMap::new()));
+        let trickle = async {
+            loop {
+                sleep(limit / 5).await;
+                answer.pieces_taken.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = trickle => {}
+        }
+        assert_eq!(took.elapsed().as_secs(), 60 + 128);
+    }
 
     #[tokio::test]
     async fn the_memory_is_free_when_the_last_piece_is_gone_from_h2() {
         let limits = StreamLimits { max_streams: 1, memory_bytes: 64 << 10, write_stall: Duration::MAX };
         let admission = Admission::new(limits);
-        let memory = admission.hold(64 << 10).unwrap();
-        let answer = Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: memory });
+        let answer = answer(64 << 10, &admission);
         let mut pieces = Pieces { body: Body::new("x".repeat(64 << 10)), rest: Bytes::new(), answer };
         let frame = std::future::poll_fn(|context| Pin::new(&mut pieces).poll_frame(context)).await;
         let piece = frame.unwrap().unwrap().into_data().unwrap();
