@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    docker_config::DockerConfig,
+    docker_config::{DockerConfig, Specificity},
     settings::{CredentialSource, SetupError},
 };
 use crate::{
@@ -139,21 +139,29 @@ impl Credentials {
         Ok(Self { registry: registry.clone(), sources })
     }
 
-    /// The credential for a repository, or for the registry as a whole.
+    /// The credential for a repository, or for the registry as a whole. Of several docker configs, the most specific entry
+    /// counts, whichever file it is in; of equals, the first.
     pub(super) async fn find(&self, repository: Option<&Repository>) -> Option<Credential> {
+        let mut best: Option<(Specificity, Credential)> = None;
         for source in &self.sources {
             let found = match source {
-                Source::Password { username, file } => {
-                    Some(Credential::password(username.clone(), (*file.get().await).clone()))
+                // These are for every repository: nothing after them is looked at.
+                Source::Password { username, file } if best.is_none() => {
+                    return Some(Credential::password(username.clone(), (*file.get().await).clone()));
                 }
-                Source::Token { file } => Some(Credential::bearer((*file.get().await).clone())),
+                Source::Token { file } if best.is_none() => {
+                    return Some(Credential::bearer((*file.get().await).clone()));
+                }
+                Source::Password { .. } | Source::Token { .. } => break,
                 Source::DockerConfig { file } => file.get().await.find(&self.registry, repository),
             };
-            if found.is_some() {
-                return found;
+            if let Some(found) = found
+                && best.as_ref().is_none_or(|(specificity, _)| *specificity < found.0)
+            {
+                best = Some(found);
             }
         }
-        None
+        best.map(|(_, credential)| credential)
     }
 
     /// Looks at every file at once, because the registry refused `refused`, and returns the credential if it is now

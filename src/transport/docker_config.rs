@@ -38,6 +38,12 @@ impl DockerConfig {
                 continue;
             };
             let pattern = Pattern::parse(&key).ok_or_else(|| format!("auths[{key:?}]: not a registry"))?;
+            if pattern.has_class() {
+                tracing::warn!(
+                    entry = key,
+                    "the docker config has an entry with [ ] in its host; it is for no registry"
+                );
+            }
             entries.push((pattern, credential));
         }
         if entries.is_empty() && helper {
@@ -55,14 +61,18 @@ impl DockerConfig {
         Ok(Self(entries))
     }
 
-    /// The credential for a repository, or for the registry as a whole.
-    pub(super) fn find(&self, registry: &Registry, repository: Option<&Repository>) -> Option<Credential> {
+    /// The credential for a repository, or for the registry as a whole, and how specific the entry is that holds it.
+    pub(super) fn find(
+        &self,
+        registry: &Registry,
+        repository: Option<&Repository>,
+    ) -> Option<(Specificity, Credential)> {
         let (host, port) = split_host(registry.as_str());
         let path = repository.map_or("", Repository::as_str);
         self.0
             .iter()
             .find(|(pattern, _)| pattern.matches(host, port, path))
-            .map(|(_, credential)| credential.clone())
+            .map(|(pattern, credential)| (pattern.specificity(), credential.clone()))
     }
 }
 
@@ -119,6 +129,10 @@ impl Auth {
     }
 }
 
+/// What tells which of two entries is more about a repository: exact hosts before globs, then the longer path, then the
+/// longer host. Ports do not come into it: of the entries for one registry, all have the same.
+pub(super) type Specificity = (bool, usize, usize);
+
 /// What an entry's key is for.
 #[derive(Debug)]
 struct Pattern {
@@ -131,11 +145,12 @@ impl Pattern {
     fn parse(key: &str) -> Option<Self> {
         let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
         let (name, path) = bare.split_once('/').unwrap_or((bare, ""));
-        // What docker login wrote for Docker Hub, and the API's own prefix, name the whole registry.
-        let path = match path.trim_end_matches('/') {
-            "v1" | "v2" => "",
-            path => path,
+        // What docker login wrote for Docker Hub, and the API's own prefix, are no part of a repository's name.
+        let path = match path.split_once('/').unwrap_or((path, "")) {
+            ("v1" | "v2", path) => path,
+            _ => path,
         };
+        let path = path.trim_end_matches('/');
         if name.is_empty() || name.contains(char::is_whitespace) {
             return None;
         }
@@ -145,11 +160,14 @@ impl Pattern {
         Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
     }
 
-    /// Exact hosts before globs, then the longer path, then the longer host. Ports do not come into it: of the entries for
-    /// one registry, all have the same.
-    fn specificity(&self) -> (bool, usize, usize) {
+    fn specificity(&self) -> Specificity {
         let exact = !self.host.contains(['*', '?', '[']);
         (exact || self.host.starts_with('['), self.path.len(), self.host.len())
+    }
+
+    /// Whether the host has a character class, which the kubelet's globs know and these do not. An IPv6 address has none.
+    fn has_class(&self) -> bool {
+        self.host.contains('[') && self.host.parse::<Registry>().is_err()
     }
 
     fn matches(&self, host: &str, port: Option<&str>, path: &str) -> bool {

@@ -5,7 +5,7 @@ use super::*;
 fn user_for(config: &str, registry: &str, repository: &str) -> Option<String> {
     let config = DockerConfig::parse(config.as_bytes()).unwrap();
     let found = config.find(&registry.parse().unwrap(), Some(&repository.parse().unwrap()));
-    found.map(|credential| credential.username().unwrap_or_default().to_owned())
+    found.map(|(_, credential)| credential.username().unwrap_or_default().to_owned())
 }
 
 const MANY: &str = r#"{"auths": {
@@ -43,16 +43,38 @@ fn the_most_specific_entry_wins() {
 }
 
 #[test]
+fn the_prefix_of_the_api_is_no_part_of_a_path() {
+    for key in ["r.example/v2/other", "https://r.example/v2/other/", "http://r.example/v1/other"] {
+        let config = format!(r#"{{"auths": {{"{key}": {{"username": "u", "password": "p"}}}}}}"#);
+        assert_eq!(user_for(&config, "r.example", "other/app").as_deref(), Some("u"), "{key}");
+        assert_eq!(user_for(&config, "r.example", "another"), None, "{key}");
+    }
+}
+
+#[test]
+fn a_character_class_is_told_from_an_ipv6_address() {
+    for (key, class) in [
+        ("[r].example/x", true),
+        ("a[bc].example", true),
+        ("[::1]:5000", false),
+        ("[::1]/x", false),
+        ("*.r", false),
+    ] {
+        assert_eq!(Pattern::parse(key).unwrap().has_class(), class, "{key}");
+    }
+}
+
+#[test]
 fn an_entry_is_auth_or_a_pair_or_a_token() {
     // "user:pass:word" in base64
     let auth = r#"{"auths": {"r.example": {"auth": "dXNlcjpwYXNzOndvcmQ="}}}"#;
     assert_eq!(user_for(auth, "r.example", "x").as_deref(), Some("user"));
     let config =
         DockerConfig::parse(br#"{"auths": {"r.example": {"identitytoken": "t", "auth": "PHRva2VuPjo="}}}"#);
-    let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
+    let (_, found) = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
     assert!(matches!(found.secret(), super::super::credentials::Secret::Identity { .. }));
     let config = DockerConfig::parse(br#"{"auths": {"r.example": {"registrytoken": "t"}}}"#);
-    let found = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
+    let (_, found) = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
     assert!(matches!(found.secret(), super::super::credentials::Secret::Bearer(_)));
 }
 

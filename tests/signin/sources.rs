@@ -6,11 +6,11 @@ use rexd::{
 };
 
 use crate::{
-    Calls, Files, NAME, signed_in,
+    Calls, Files, NAME, auth, signed_in,
     support::{
         scripted::{Reply, ScriptedRegistry},
         service::settings,
-        token_server,
+        token_server::{self, basic_of},
     },
 };
 
@@ -47,6 +47,29 @@ async fn a_token_file_is_sent_as_it_is_without_its_line_break() {
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "holder");
     assert_eq!(calls.ping().await.unwrap().auth_scheme(), AuthScheme::Bearer);
+}
+
+#[tokio::test]
+async fn of_several_docker_configs_the_most_specific_entry_counts_and_of_equals_the_first() {
+    let (registry, files) = (ScriptedRegistry::start().await, Files::new());
+    registry.otherwise(|request| {
+        Some(match basic_of(request) {
+            Some((user, _)) => token_server::content(&request.target, &user),
+            None => Reply::status(401).header("WWW-Authenticate", "Basic realm=\"r\""),
+        })
+    });
+    let config = |name: &str, auths: serde_json::Value| CredentialSource::DockerConfig {
+        file: files.write(name, serde_json::json!({ "auths": auths }).to_string()),
+    };
+    let (team, app) = (format!("{NAME}/team"), format!("{NAME}/team/app"));
+    let sources = vec![
+        config("one", serde_json::json!({ NAME: auth("all", "p"), &team: auth("team", "p") })),
+        config("two", serde_json::json!({ app: auth("app", "p"), team: auth("late", "p") })),
+    ];
+    let calls = Calls::to(Settings { credentials: sources, ..settings(NAME, registry.address()) }).await;
+    for (repository, user) in [("team/app", "app"), ("team/other", "team"), ("other", "all")] {
+        assert_eq!(calls.served(repository).await.unwrap(), user, "{repository}");
+    }
 }
 
 /// What setting up a registry with this source says.
