@@ -26,6 +26,8 @@ pub(crate) struct Answer {
     pub(super) limits: Limits,
     /// The request counts against the registry's limit until its body is read or dropped.
     pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// It came at the end of redirects that left the registry's origin, so it does not speak for the registry.
+    pub(super) foreign: bool,
 }
 
 /// What a body may take.

@@ -182,7 +182,9 @@ impl Upstream {
                     let Some(wait) = answer.retry_after() else {
                         return outcome;
                     };
-                    self.pace.pause(wait);
+                    if !answer.foreign {
+                        self.pace.pause(wait);
+                    }
                     wait
                 }
                 Ok(answer) if failure::is_transient_status(answer.status().as_u16()) => {
@@ -243,7 +245,7 @@ impl Upstream {
                     // Nobody else may say where this registry's credentials go.
                     answer.response.headers_mut().remove(header::WWW_AUTHENTICATE);
                 }
-                answer.permit = Some(permit);
+                (answer.permit, answer.foreign) = (Some(permit), !own);
                 return Ok(answer);
             }
             let location = answer
@@ -289,6 +291,7 @@ impl Upstream {
             elapsed: began.elapsed(),
             limits: answer::Limits { connect, idle, error_bytes: self.settings.auth_body_bytes },
             permit: None,
+            foreign: false,
         })
     }
 

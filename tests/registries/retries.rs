@@ -8,7 +8,12 @@ use tonic::{Code, Request};
 
 use crate::{
     MANIFEST_TARGET, OCI_MANIFEST, REGISTRY, Setting, document, image,
-    support::{call::Call, scripted::Reply, status::Failure},
+    support::{
+        call::Call,
+        scripted::{Reply, ScriptedRegistry},
+        service::{Options, Service, settings},
+        status::Failure,
+    },
 };
 
 const TAGS_TARGET: &str = "/v2/org/app/tags/list?n=100";
@@ -128,4 +133,20 @@ async fn a_deadline_before_the_end_of_retry_after_is_not_waited_for() {
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert!(setting.is_content(), "the second call did not ask");
+}
+
+#[tokio::test]
+async fn a_storage_host_that_wants_to_be_left_alone_does_not_stop_calls_to_the_registry() {
+    let (registry, storage) = (ScriptedRegistry::start().await, ScriptedRegistry::start().await);
+    let origin = format!("http://{}", storage.address());
+    storage.otherwise(|_| Some(Reply::status(429).header("Retry-After", "60")));
+    registry.on("GET", MANIFEST_TARGET, [Reply::status(307).header("Location", format!("{origin}/m"))]);
+    registry.on("GET", TAGS_TARGET, [tags_page()]);
+    let mut settings = settings(REGISTRY, registry.address());
+    settings.trusted_origins = vec![origin.parse().unwrap()];
+    let service = Service::start(vec![settings], Options::default()).await;
+    let mut client = service.client().await;
+    let limited = Call::manifest(REGISTRY, "org/app", "v1").failure(&mut client).await;
+    assert_eq!(limited.status.code(), Code::ResourceExhausted, "{:?}", limited.status);
+    assert!(Call::tags(REGISTRY, "org/app").outcome(&mut client).await.is_ok());
 }
