@@ -15,7 +15,7 @@ use moka::{Expiry, future::Cache};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use super::{
     Scope, Upstream,
@@ -166,8 +166,27 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn get(&self, pair: Option<(&str, &SecretString)>) -> Result<TokenAnswer, RexError> {
+    /// The realm, without what this client says itself: of a key that is there twice, each service takes another value.
+    /// A `service` that the challenge gives only there is kept.
+    fn url(&self) -> Url {
+        let said = |pair: &&str| {
+            let key = form_urlencoded::parse(pair.as_bytes()).next().map(|(key, _)| key);
+            match key.as_deref() {
+                Some("scope" | "account" | "client_id") => true,
+                Some("service") => self.realm.service.is_some(),
+                _ => false,
+            }
+        };
         let mut url = self.realm.url.clone();
+        let kept: Option<Vec<_>> =
+            url.query().map(|query| query.split('&').filter(|pair| !said(pair)).collect());
+        let kept = kept.map(|pairs| pairs.join("&"));
+        url.set_query(kept.as_deref().filter(|query| !query.is_empty()));
+        url
+    }
+
+    async fn get(&self, pair: Option<(&str, &SecretString)>) -> Result<TokenAnswer, RexError> {
+        let mut url = self.url();
         {
             let mut query = url.query_pairs_mut();
             if let Some(service) = &self.realm.service {
@@ -193,7 +212,7 @@ impl Exchange<'_> {
     }
 
     async fn post(&self, identity: &SecretString) -> Result<TokenAnswer, RexError> {
-        let mut request = reqwest::Request::new(Method::POST, self.realm.url.clone());
+        let mut request = reqwest::Request::new(Method::POST, self.url());
         let form_type = header::HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, form_type);
         *request.body_mut() = Some(self.form(identity).into());

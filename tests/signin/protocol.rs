@@ -52,10 +52,11 @@ async fn the_scope_is_the_operations_and_not_the_challenges_placeholder() {
 }
 
 #[tokio::test]
-async fn the_realms_own_query_is_kept() {
+async fn the_realms_own_query_is_kept_but_for_what_this_client_says_itself() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = crate::support::scripted::ScriptedRegistry::start().await;
-    let (server, realm) = (tokens.clone(), format!("http://{}/token?tenant=7", tokens.address()));
+    let (server, realm) =
+        (tokens.clone(), format!("http://{}/token?scope=a&tenant=7&client_id=b&account=c", tokens.address()));
     registry.otherwise(move |request| {
         use crate::support::{scripted::Reply, token_server};
         let admitted = server.admits(request, "repository:team/app:pull");
@@ -69,6 +70,9 @@ async fn the_realms_own_query_is_kept() {
     let exchange = &tokens.exchanges()[0];
     assert_eq!(exchange.fields.get("tenant").map(String::as_str), Some("7"));
     assert_eq!(exchange.fields.get("service"), None, "none was asked for");
+    assert_eq!(exchange.fields.get("account"), None, "nobody signs in");
+    let target = &tokens.requests()[0].target;
+    assert_eq!((target.matches("scope=").count(), target.matches("client_id=").count()), (1, 1), "{target}");
 }
 
 #[tokio::test]
