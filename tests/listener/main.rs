@@ -17,4 +17,5 @@ mod limits;
 mod ops;
 mod serving;
 mod tls;
+mod tls_callers;
 mod wire;

@@ -27,34 +27,34 @@ use crate::{
     wire,
 };
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Issuer {
+pub(crate) fn authority() -> Issuer {
     let mut params = CertificateParams::new([]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
 /// A certificate for `rexd.test` and its key.
-fn issue(issuer: &Issuer) -> (rcgen::Certificate, KeyPair) {
+pub(crate) fn issue(issuer: &Issuer) -> (rcgen::Certificate, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["rexd.test".to_owned()]).unwrap();
     (params.signed_by(&key, issuer).unwrap(), key)
 }
 
-fn files(directory: &Path) -> Files {
+pub(crate) fn files(directory: &Path) -> Files {
     Files { certificate: directory.join("tls.crt"), key: directory.join("tls.key"), client_ca: None }
 }
 
 /// Writes a new certificate into the directory, and returns it.
-fn write(directory: &Path, issuer: &Issuer) -> CertificateDer<'static> {
+pub(crate) fn write(directory: &Path, issuer: &Issuer) -> CertificateDer<'static> {
     let (certificate, key) = issue(issuer);
     fs::write(directory.join("tls.crt"), certificate.pem()).unwrap();
     fs::write(directory.join("tls.key"), key.serialize_pem()).unwrap();
     certificate.der().clone()
 }
 
-fn connector(ca: &Issuer, identity: Option<(rcgen::Certificate, KeyPair)>) -> TlsConnector {
+pub(crate) fn connector(ca: &Issuer, identity: Option<(rcgen::Certificate, KeyPair)>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -72,7 +72,10 @@ fn connector(ca: &Issuer, identity: Option<(rcgen::Certificate, KeyPair)>) -> Tl
     TlsConnector::from(Arc::new(config))
 }
 
-async fn connect(address: SocketAddr, connector: &TlsConnector) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     timeout(PATIENCE, connector.connect(ServerName::try_from("rexd.test").unwrap(), stream)).await.unwrap()
 }
