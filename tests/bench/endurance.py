@@ -9,6 +9,9 @@ import time
 from peers import MIB, Load, Service, load
 from report import percentile
 
+SETTLING = 5
+"""Seconds until what opening the streams took for a moment has gone back to the system."""
+
 GRACE = 3
 """Seconds that running calls have in the drain which is measured; the default is 30."""
 
@@ -43,9 +46,9 @@ def _stall(bench, streams, connections, after):
             **blob,
         ) as held:
             holding = held.hear()["holding"]
-            time.sleep(5)
+            time.sleep(SETTLING)
             samples = []
-            for _ in range(20):
+            for _ in range(2 * max(1, bench.stall_seconds - SETTLING)):
                 samples.append(service.process.resident_kib())
                 time.sleep(0.5)
             held.say("enough")
@@ -65,7 +68,7 @@ def _stall(bench, streams, connections, after):
     }
     print(
         f"  {streams:>5} on {connections:>3} connections, after {after // MIB} MiB:"
-        f" {each['peak_kib_each']:7.1f} at most, {each['end_kib_each']:7.1f} after 15 s;"
+        f" {each['peak_kib_each']:7.1f} at most, {each['end_kib_each']:7.1f} after {bench.stall_seconds} s;"
         f" idle {idle}, let go {left['resident_kib']}; ends {ends}",
         flush=True,
     )
