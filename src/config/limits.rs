@@ -48,7 +48,8 @@ pub struct Limits {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub handshake_timeout: Duration,
-    /// Time a caller may leave a blob stream, or an answer of more than 16 KiB, unread before it is reset.
+    /// Time a caller may leave a blob stream, or an answer of more than 16 KiB, unread before it is reset; and time a
+    /// connection's peer may take no byte of what waits for it before the connection is closed.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub write_stall_timeout: Duration,
