@@ -6,7 +6,6 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use url::form_urlencoded;
 
@@ -88,7 +87,7 @@ impl Walk<'_> {
         let queries = [Some(Some(asked)), cautious.map(Some), Some(None)];
         let mut refused = None;
         for query in queries.into_iter().flatten() {
-            let start = PageToken::new(&self.request.listing, query.clone(), 0, 0, None);
+            let start = PageToken::first(&self.request.listing, query.clone());
             match self.page(query.as_deref(), start, size).await {
                 Err(error) if is_about_n(&error) => refused = Some(error),
                 outcome => return outcome,
@@ -107,10 +106,9 @@ impl Walk<'_> {
         let answer = self.fetch(query.as_deref()).await?;
         let next = link::next(answer.headers());
         let all = self.names(answer).await?;
-        let listing = &self.request.listing;
-        let last = all.last().map(|name| fingerprint(name));
-        if from.last.is_some() && last == from.last && from.skip == 0 {
-            return Err(self.invalid("a page of the list repeats the page before it".to_owned()));
+        let last = all.last().map(String::as_str);
+        if let Some(problem) = from.stands_still(last) {
+            return Err(self.invalid(problem.to_owned()));
         }
         let rest = all.get(from.skip..).unwrap_or_default();
         let entries: Vec<String> = rest.iter().take(size).cloned().collect();
@@ -119,13 +117,7 @@ impl Walk<'_> {
         } else {
             match next {
                 Next::End => None,
-                Next::Query(next) if Some(&next) != query.as_ref() => Some(PageToken::new(
-                    listing,
-                    Some(next),
-                    0,
-                    from.pages.saturating_add(1),
-                    last.or(from.last),
-                )),
+                Next::Query(next) if Some(&next) != query.as_ref() => Some(from.following(next, last)),
                 Next::Query(_) => {
                     return Err(self.invalid("the Link of a page points to that page".to_owned()));
                 }
@@ -196,8 +188,4 @@ fn clamp_n(query: &str) -> String {
         clamped.append_pair(&name, if over { "1000" } else { &value });
     }
     clamped.finish()
-}
-
-fn fingerprint(name: &str) -> u32 {
-    Sha256::digest(name.as_bytes()).iter().take(4).fold(0, |sum, byte| (sum << 8) | u32::from(*byte))
 }

@@ -110,18 +110,28 @@ async fn the_same_page_behind_ever_new_cursors_is_an_error() {
     assert_eq!(read, ["a", "b"]);
 }
 
-#[tokio::test]
-async fn pages_that_take_turns_end_at_the_cap() {
-    let limits = Limits { max_pages: 5, ..Options::default().limits };
-    let mut setting = Setting::called(crate::REGISTRY, Options { limits, ..Options::default() }).await;
-    setting.registry.otherwise(|request| {
-        let other = usize::from(cursor(request) == 0);
-        let tags: [&str; 2] = if other == 0 { ["a", "b"] } else { ["c", "d"] };
-        Some(page(&tags, &format!("/v2/org/app/tags/list?cursor={other}")))
+/// The walk through pages whose cursors go round in a circle of this length.
+async fn round(circle: usize) -> (Vec<String>, usize) {
+    let mut setting = Setting::new().await;
+    setting.registry.otherwise(move |request| {
+        let at = cursor(request);
+        let tags = [format!("v{}", 2 * at), format!("v{}", 2 * at + 1)];
+        let next = format!("/v2/org/app/tags/list?cursor={}", (at + 1) % circle);
+        Some(page(&tags.each_ref().map(String::as_str), &next))
     });
-    let read = ends_in_an_error(&mut setting, "more than 5 pages").await;
-    assert_eq!(read.len(), 10);
-    assert_eq!(setting.registry.requests().len(), 5);
+    let read = ends_in_an_error(&mut setting, "go round in a circle").await;
+    (read, setting.registry.requests().len())
+}
+
+#[tokio::test]
+async fn pages_that_take_turns_are_an_error_long_before_the_cap() {
+    let (read, requests) = round(2).await;
+    assert_eq!(read, ["v0", "v1", "v2", "v3", "v0", "v1"]);
+    assert_eq!(requests, 4);
+    for circle in [3, 5, 8] {
+        let (_, requests) = round(circle).await;
+        assert!(requests <= 3 * circle + 2, "{requests} requests for a circle of {circle}");
+    }
 }
 
 #[tokio::test]
