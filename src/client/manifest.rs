@@ -50,6 +50,18 @@ impl Accept {
         let joined = if media_types.is_empty() { DEFAULT_ACCEPT.join(", ") } else { media_types.join(", ") };
         HeaderValue::try_from(joined).map(Self).map_err(|_| invalid("cannot be sent in a header"))
     }
+
+    /// Whether a media type, without parameters, is one that was asked for.
+    fn includes(&self, media_type: &str) -> bool {
+        let types = self.0.to_str().unwrap_or_default().split(", ");
+        types.into_iter().any(|asked| match asked.strip_suffix('*') {
+            // `type/*`, and `*/*` (RFC 9110 section 12.5.1).
+            Some(kind) => {
+                kind == "*/" || media_type.to_ascii_lowercase().starts_with(&kind.to_ascii_lowercase())
+            }
+            None => asked.eq_ignore_ascii_case(media_type),
+        })
+    }
 }
 
 /// What is wanted besides the reference.
@@ -170,7 +182,7 @@ impl Pull<'_> {
         let claims = Claims(answer.at());
         let content = answer.read("manifest", self.limit).await?;
         let digest = claims.check_digest(&content, reference, said_digest.as_deref())?;
-        let media_type = claims.media_type(&content, content_type)?;
+        let media_type = claims.media_type(&content, content_type, self.accept)?;
         let document = claims.parse(&content, &media_type)?;
         let spec_digest: oci_spec::image::Digest = digest
             .as_str()
@@ -217,14 +229,21 @@ impl Claims {
         Ok(computed)
     }
 
-    /// `Content-Type` and `mediaType` must agree, and a body must not be two things at once (CVE-2021-41190).
-    fn media_type(&self, content: &[u8], content_type: Option<String>) -> Result<String, RexError> {
+    /// `Content-Type` and `mediaType` must agree, and a body must not be two things at once (CVE-2021-41190). A type that is
+    /// not parsed must be one that was asked for or that the body itself names: an error in JSON is neither.
+    fn media_type(
+        &self,
+        content: &[u8],
+        content_type: Option<String>,
+        accept: &Accept,
+    ) -> Result<String, RexError> {
         let named = content_type.as_deref().unwrap_or("no content type");
         let outline: Outline = serde_json::from_slice(content)
             .map_err(|_| self.invalid(format!("{named} came instead of a manifest")))?;
         if outline.is_ambiguous() {
             return Err(self.invalid("a body with both manifests and layers is refused".to_owned()));
         }
+        let names_itself = outline.media_type.is_some();
         let media_type = match (content_type, outline.media_type) {
             (Some(said), Some(own)) if !said.eq_ignore_ascii_case(&own) => {
                 let own: String = own.chars().filter(|c| c.is_ascii_graphic()).take(128).collect();
@@ -242,6 +261,10 @@ impl Claims {
                 media_type
             );
             return Err(RexError::Unsupported { at: self.0.clone(), problem });
+        }
+        let is_error = outline.errors.is_some() || !accept.includes(&media_type);
+        if DocumentKind::of(&media_type) == DocumentKind::Other && !names_itself && is_error {
+            return Err(self.invalid(format!("{media_type} came instead of a manifest")));
         }
         Ok(media_type)
     }
@@ -280,6 +303,9 @@ struct Outline<'a> {
     config: Option<&'a RawValue>,
     #[serde(borrow)]
     fs_layers: Option<&'a RawValue>,
+    /// Of an error body ("Error Codes"), which some proxies send with 200.
+    #[serde(borrow)]
+    errors: Option<&'a RawValue>,
 }
 
 impl Outline<'_> {

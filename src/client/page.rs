@@ -5,7 +5,7 @@
 //! registry; when the registry's is larger than was asked for, ours is a window of it.
 
 use http::{HeaderMap, HeaderValue, header};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tokio::time::Instant;
 use url::form_urlencoded;
 
@@ -149,26 +149,51 @@ impl Walk<'_> {
 
     /// The names in a page; nulls (Nexus), and names that are none (Artifactory lists digests as tags), are skipped.
     async fn names(&self, answer: Answer) -> Result<Vec<String>, RexError> {
-        #[derive(Deserialize)]
-        struct Names {
-            #[serde(alias = "tags")]
-            repositories: Option<Vec<Option<String>>>,
-        }
         let content_type = answer.content_type().unwrap_or_else(|| "no content type".to_owned());
         let not_a_list =
             answer.invalid(format!("a list was asked for and {content_type} came that is not one"));
         let body = answer.read("list page", self.client.limits.list_page_bytes).await?;
-        let names: Names = serde_json::from_slice(&body).map_err(|_| not_a_list)?;
+        let names =
+            serde_json::from_slice::<Body>(&body).ok().and_then(|body| body.names(&self.request.listing));
         let is_name = |name: &String| match &self.request.listing {
             Listing::Catalog(_) => name.parse::<Repository>().is_ok(),
             Listing::Tags(_) => name.parse::<Tag>().is_ok(),
         };
-        Ok(names.repositories.unwrap_or_default().into_iter().flatten().filter(is_name).collect())
+        Ok(names.ok_or(not_a_list)?.into_iter().flatten().filter(is_name).collect())
     }
 
     fn invalid(&self, problem: String) -> RexError {
         RexError::Validation { at: self.upstream.at(self.scope.repository()), problem }
     }
+}
+
+/// The body of a list. A list that is not there is told from one that is null, which is empty.
+#[derive(Deserialize)]
+struct Body {
+    #[serde(default, deserialize_with = "present")]
+    repositories: Option<Names>,
+    #[serde(default, deserialize_with = "present")]
+    tags: Option<Names>,
+    /// Of an error body ("Error Codes"), which some proxies send with 200.
+    errors: Option<IgnoredAny>,
+}
+
+type Names = Option<Vec<Option<String>>>;
+
+impl Body {
+    /// The list that was asked for; `None` when this is not it.
+    fn names(self, listing: &Listing) -> Option<Vec<Option<String>>> {
+        let names = match listing {
+            Listing::Catalog(_) => self.repositories,
+            Listing::Tags(_) => self.tags,
+        };
+        names.filter(|_| self.errors.is_none()).map(Option::unwrap_or_default)
+    }
+}
+
+/// Reads a value that is there, null included.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Names>, D::Error> {
+    Names::deserialize(value).map(Some)
 }
 
 /// Whether a registry refused the page size: Quay and others with 400 or 413.

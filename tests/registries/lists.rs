@@ -20,11 +20,41 @@ async fn tags_of(document: Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_that_is_null_or_absent_is_empty() {
-    for document in [json!({ "tags": null }), json!({}), json!({ "name": "org/app" }), json!({ "tags": [] })]
-    {
+async fn a_list_that_is_null_is_empty() {
+    for document in [
+        json!({ "tags": null }),
+        json!({ "tags": [] }),
+        json!({ "tags": null, "errors": null }),
+        json!({ "name": "org/app", "tags": null, "repositories": ["x"] }),
+    ] {
         assert!(tags_of(document.clone()).await.is_empty(), "{document}");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_is_absent_and_an_error_with_200_are_invalid_answers() {
+    let errors = json!([{ "code": "DENIED", "message": "no" }]);
+    for document in [
+        json!({}),
+        json!({ "name": "org/app" }),
+        json!({ "errors": errors }),
+        json!({ "errors": errors, "tags": null, "repositories": null }),
+        json!({ "errors": [], "tags": ["a"], "repositories": ["a"] }),
+    ] {
+        for call in [Call::tags(REGISTRY, "org/app"), Call::catalog(REGISTRY)] {
+            is_no_list(&call, &document).await;
+        }
+    }
+    is_no_list(&Call::tags(REGISTRY, "org/app"), &json!({ "repositories": ["a"] })).await;
+    is_no_list(&Call::catalog(REGISTRY), &json!({ "tags": ["a"] })).await;
+}
+
+async fn is_no_list(call: &Call, document: &Value) {
+    let mut setting = Setting::new().await;
+    let reply = Reply::json(document);
+    setting.registry.otherwise(move |_| Some(reply.clone()));
+    let failure = setting.fails(call, Code::Internal, "REGISTRY_INVALID_RESPONSE").await;
+    assert!(failure.status.message().contains("application/json"), "{document}: {:?}", failure.status);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use tonic::Code;
 
 use crate::{
     MANIFEST_TARGET, OCI_INDEX, OCI_MANIFEST, REGISTRY, Setting, document, image, index, sha256,
-    support::{call::Call, scripted::Reply},
+    support::{call::Call, scripted::Reply, status::Failure},
 };
 
 const INVALID: (Code, &str) = (Code::Internal, "REGISTRY_INVALID_RESPONSE");
@@ -138,6 +138,37 @@ async fn a_type_that_is_not_parsed_comes_through_as_bytes() {
     let manifest = with(document("application/vnd.example+json", &content)).await.manifest("").await.unwrap();
     assert_eq!(manifest.content, content);
     assert!(manifest.manifest.is_none());
+}
+
+/// What becomes of this answer to a caller who asks for these types, or for the usual ones.
+async fn asked_for(accept: &[&str], reply: Reply) -> Result<Vec<u8>, tonic::Status> {
+    let Call::Manifest(mut request) = Call::manifest(REGISTRY, "org/app", "v1") else { panic!() };
+    request.accept_media_types = accept.iter().map(|media_type| (*media_type).to_owned()).collect();
+    let response = with(reply).await.client.get_manifest(request).await?;
+    Ok(response.into_inner().content.to_vec())
+}
+
+#[tokio::test]
+async fn json_that_nobody_asked_for_and_that_does_not_say_what_it_is_is_refused() {
+    let json = "application/json";
+    let error = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "sign in" }] }).to_string();
+    let unnamed = json!({ "schemaVersion": 2, "config": {}, "layers": [] }).to_string();
+    for (accept, content) in [
+        (vec![], &error),
+        (vec![], &unnamed),
+        (vec![json], &error),
+        (vec!["*/*"], &error),
+        (vec!["application/x"], &unnamed),
+        (vec!["text/*"], &unnamed),
+    ] {
+        let status = asked_for(&accept, document(json, content)).await.unwrap_err();
+        let failure = Failure::expect(status, INVALID.0, INVALID.1, &format!("{accept:?} {content}"));
+        assert!(failure.status.message().contains(json), "{:?}", failure.status);
+    }
+    for accept in [json, "Application/JSON", "application/*", "*/*"] {
+        let content = asked_for(&["a/b", accept], document(json, &unnamed)).await;
+        assert_eq!(content.unwrap(), unnamed.as_bytes(), "{accept}");
+    }
 }
 
 #[tokio::test]
