@@ -21,7 +21,7 @@ const ERROR_DOMAIN: &str = "rexd.registry.v1";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A request extension: cancelled when the call must end now, because the drain's or the connection's grace is over.
-/// Half a second later the connection is closed.
+/// Less than half a second later the connection is closed.
 ///
 /// A handler need not look at it: a call without an answer, and a stream which waits for its next message, end as
 /// UNAVAILABLE by themselves. A stream that always has a message ready should, for it is never interrupted in the midst

@@ -28,7 +28,7 @@ use super::{
 };
 
 /// How long a connection lives on after its calls were told to end, so that they can say so to their callers.
-pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(400);
 
 /// Flow-control windows for what callers send: requests are a few hundred bytes, so HTTP/2's own first window is ample
 /// for a stream (RFC 9113, section 6.9.2), and four of them for a connection bound what it can make us hold.

@@ -41,7 +41,7 @@ pub use self::{
 };
 
 /// After the drain's grace, running calls and then their connections end within this time.
-const HARD_END: Duration = Duration::from_millis(800);
+const HARD_END: Duration = Duration::from_millis(600);
 
 /// A gRPC server that is ready to run.
 #[derive(Debug)]
