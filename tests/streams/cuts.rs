@@ -118,6 +118,19 @@ async fn a_registry_that_does_not_even_answer_any_more_is_given_up_too() {
 }
 
 #[tokio::test]
+async fn the_rest_is_not_asked_for_before_the_time_that_the_registry_names() {
+    let (request, blob) = large_blob();
+    let away =
+        b"HTTP/1.1 503 Away\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
+    let faults = (2..40).map(|n| (n, Fault::Replace(away.clone())));
+    let mut setting = Setting::with(faults.chain([(1, Fault::CutAfter(100_000))])).await;
+    let received = setting.read(request).await.unwrap();
+    let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_UNAVAILABLE");
+    assert_eq!(failure.retry_ms(), Some(60_000));
+    assert_eq!(setting.proxy.ledger().requests().len(), 2);
+}
+
+#[tokio::test]
 async fn progress_counts_anew() {
     // Seven cuts, but never more than two in a row without a byte.
     let (request, blob) = large_blob();

@@ -233,6 +233,8 @@ impl Blob {
     async fn receive(&mut self) -> Result<(), RexError> {
         let Source::Open { body, skip } = &mut self.source else {
             return match self.open().await {
+                // What the registry says about when to ask again, the request's own retries have judged.
+                Err(error @ RexError::Server { retry_after: Some(_), .. }) => Err(error),
                 Err(error) if is_cut(&error) => self.cut(error).await,
                 outcome => outcome,
             };
