@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Client, Target, endpoint, expect_success, get};
+use super::{Client, Target, endpoint, expect_success, get, named};
 use crate::{
     error::{At, Missing, RexError},
     oci::{Algorithm, DEFAULT_ACCEPT, Digest, DocumentKind, Platform, Reference, Verifier},
@@ -237,9 +237,9 @@ impl Claims {
         content_type: Option<String>,
         accept: &Accept,
     ) -> Result<String, RexError> {
-        let named = content_type.as_deref().unwrap_or("no content type");
+        let named_type = named(content_type.as_deref()).to_owned();
         let outline: Outline = serde_json::from_slice(content)
-            .map_err(|_| self.invalid(format!("{named} came instead of a manifest")))?;
+            .map_err(|_| self.invalid(format!("{named_type} came instead of a manifest")))?;
         if outline.is_ambiguous() {
             return Err(self.invalid("a body with both manifests and layers is refused".to_owned()));
         }
@@ -264,7 +264,7 @@ impl Claims {
         }
         let is_error = outline.errors.is_some() || !accept.includes(&media_type);
         if DocumentKind::of(&media_type) == DocumentKind::Other && !names_itself && is_error {
-            return Err(self.invalid(format!("{media_type} came instead of a manifest")));
+            return Err(self.invalid(format!("{} came instead of a manifest", named(Some(&media_type)))));
         }
         Ok(media_type)
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{At, Missing, RexError},
-    oci::{Registry, Repository},
+    oci::{DocumentKind, Registry, Repository},
     transport::{Answer, Protocol, Request, Scope, Upstream},
 };
 
@@ -166,4 +166,22 @@ async fn expect_success(answer: Answer, missing: Missing, name: &str) -> Result<
         return Ok(answer);
     }
     Err(answer.rejection().await.into_error(missing, name))
+}
+
+/// A content type as an error may name it. One that nobody knows is the registry's own words, and may be anything.
+fn named(content_type: Option<&str>) -> &str {
+    match content_type {
+        None => "no content type",
+        Some(
+            known @ ("text/html"
+            | "text/plain"
+            | "text/xml"
+            | "application/json"
+            | "application/problem+json"
+            | "application/xml"
+            | "application/octet-stream"),
+        ) => known,
+        Some(manifest) if DocumentKind::of(manifest) != DocumentKind::Other => manifest,
+        Some(_) => "an unknown content type",
+    }
 }

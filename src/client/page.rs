@@ -12,6 +12,7 @@ use url::form_urlencoded;
 use super::{
     Client, Listing, endpoint, expect_success, get,
     link::{self, Next},
+    named,
     page_token::PageToken,
 };
 use crate::{
@@ -149,9 +150,11 @@ impl Walk<'_> {
 
     /// The names in a page; nulls (Nexus), and names that are none (Artifactory lists digests as tags), are skipped.
     async fn names(&self, answer: Answer) -> Result<Vec<String>, RexError> {
-        let content_type = answer.content_type().unwrap_or_else(|| "no content type".to_owned());
-        let not_a_list =
-            answer.invalid(format!("a list was asked for and {content_type} came that is not one"));
+        let content_type = answer.content_type();
+        let not_a_list = answer.invalid(format!(
+            "a list was asked for and {} came that is not one",
+            named(content_type.as_deref())
+        ));
         let body = answer.read("list page", self.client.limits.list_page_bytes).await?;
         let names =
             serde_json::from_slice::<Body>(&body).ok().and_then(|body| body.names(&self.request.listing));
