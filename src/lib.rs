@@ -16,7 +16,7 @@
 //! | 2 | [`transport`] | the only user of reqwest: send, sign in, retry, guard |
 //! | 1 | [`oci`] | names, references, digests, the streaming verifier; no I/O |
 //! | 1 | [`error`] | `RexError` |
-//! | 1 | `watched` | files that change while the service runs |
+//! | 1 | `reloaded_file` | files that change while the service runs |
 //! | – | [`demo`] | the embedded sample registry, which the tests use too |
 //!
 //! Layers 1 to 3 are a registry client that knows nothing of gRPC; `tests/layers.rs` keeps it so.
@@ -38,9 +38,9 @@ pub mod error;
 pub mod grpc;
 pub mod oci;
 pub mod policy;
+mod reloaded_file;
 pub mod server;
 pub mod telemetry;
 pub mod transport;
-mod watched;
 
 pub use error::RexError;

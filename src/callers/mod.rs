@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use rustls::pki_types::CertificateDer;
 
 use self::tokens::{Presented, Tokens};
-use crate::{error::RexError, policy::Caller, watched::Watched};
+use crate::{error::RexError, policy::Caller, reloaded_file::ReloadedFile};
 
 /// How a caller is known.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ pub struct Known(Vec<(Caller, Evidence)>);
 /// What makes a call a caller's.
 #[derive(Debug)]
 enum Evidence {
-    Tokens(Watched<Tokens>),
+    Tokens(ReloadedFile<Tokens>),
     CertificateNames(BTreeSet<String>),
     Nothing,
 }
@@ -152,7 +152,7 @@ impl Evidence {
     fn of(identity: Identity) -> Result<Self, String> {
         Ok(match identity {
             Identity::TokenFile(path) => {
-                let file = Watched::open(&path, Tokens::parse)?;
+                let file = ReloadedFile::open(&path, Tokens::parse)?;
                 if let Some(problem) = file.last().problem() {
                     return Err(format!("{}: {problem}", path.display()));
                 }

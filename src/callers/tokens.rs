@@ -29,7 +29,7 @@ impl Tokens {
     /// Reads a file: a token on each line; empty lines and such that begin with `#` are none. A line that cannot be a token
     /// is passed over, and never makes the whole file bad: the last good content would then stay in use, and with it a token
     /// that was just taken out.
-    #[expect(clippy::unnecessary_wraps, reason = "as a watched file is read")]
+    #[expect(clippy::unnecessary_wraps, reason = "as the parser of a reloaded file")]
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut tokens = Self::default();
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {

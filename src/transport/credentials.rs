@@ -1,7 +1,7 @@
 //! Credentials: what there is to show to a registry, and for which repositories.
 //!
 //! Each source is read when the service starts, and a source that cannot be read then is an error: nothing falls back to
-//! anonymous. Later changes are picked up by [`Watched`]. No credential helper is ever run.
+//! anonymous. Later changes are picked up by [`ReloadedFile`]. No credential helper is ever run.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     oci::{Registry, Repository},
-    watched::Watched,
+    reloaded_file::ReloadedFile,
 };
 
 /// What tells one credential from another, in the token cache's key; not the secret itself.
@@ -112,23 +112,23 @@ pub(super) struct Credentials {
 
 #[derive(Debug)]
 enum Source {
-    Password { username: String, file: Watched<SecretString> },
-    Token { file: Watched<SecretString> },
-    DockerConfig { file: Watched<DockerConfig> },
+    Password { username: String, file: ReloadedFile<SecretString> },
+    Token { file: ReloadedFile<SecretString> },
+    DockerConfig { file: ReloadedFile<DockerConfig> },
 }
 
 impl Credentials {
     pub(super) fn open(registry: &Registry, sources: &[CredentialSource]) -> Result<Self, SetupError> {
         let open = |source: &CredentialSource| match source {
             CredentialSource::Password { username, password_file } => {
-                Watched::open(password_file, one_secret)
+                ReloadedFile::open(password_file, one_secret)
                     .map(|file| Source::Password { username: username.clone(), file })
             }
             CredentialSource::Token { token_file } => {
-                Watched::open(token_file, one_secret).map(|file| Source::Token { file })
+                ReloadedFile::open(token_file, one_secret).map(|file| Source::Token { file })
             }
             CredentialSource::DockerConfig { file } => {
-                Watched::open(file, DockerConfig::parse).map(|file| Source::DockerConfig { file })
+                ReloadedFile::open(file, DockerConfig::parse).map(|file| Source::DockerConfig { file })
             }
         };
         let sources = sources

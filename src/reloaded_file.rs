@@ -30,7 +30,7 @@ pub(crate) type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
 /// What a file held when it was last good.
 #[derive(Debug)]
-pub(crate) struct Watched<T>(Arc<File<T>>);
+pub(crate) struct ReloadedFile<T>(Arc<File<T>>);
 
 #[derive(Debug)]
 struct File<T> {
@@ -47,7 +47,7 @@ struct Look {
     seen: [u8; 32],
 }
 
-impl<T: Send + Sync + 'static> Watched<T> {
+impl<T: Send + Sync + 'static> ReloadedFile<T> {
     /// Reads the file for the first time; whatever is wrong with it is an error.
     pub(crate) fn open(path: &Path, parse: Parse<T>) -> Result<Self, String> {
         let say = |problem: String| format!("{}: {problem}", path.display());
