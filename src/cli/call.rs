@@ -139,7 +139,7 @@ pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
     };
     let mut client = args.server.connect().await?;
     let manifest = client.get_manifest(args.server.request(request)?).await.map_err(said)?.into_inner();
-    if let Some(proto::Descriptor { media_type, digest, size, .. }) = &manifest.descriptor {
+    if let Some(proto::Descriptor { media_type, digest, size, .. }) = &manifest.content_descriptor {
         eprintln!("{media_type} {digest} {size} bytes");
     }
     write_out(&manifest.content)

@@ -156,7 +156,7 @@ pub(super) fn manifest_response(manifest: Manifest) -> proto::GetManifestRespons
         Document::Other => None,
     };
     let mut response = proto::GetManifestResponse {
-        descriptor: Some(descriptor(&manifest.descriptor)),
+        content_descriptor: Some(descriptor(&manifest.descriptor)),
         content: manifest.content,
         manifest: view,
         index: manifest.index.as_ref().map(descriptor),

@@ -158,7 +158,7 @@ impl BlobFrames {
 
 fn header(blob: &Blob, offset: u64) -> proto::BlobHeader {
     proto::BlobHeader {
-        descriptor: Some(proto::Descriptor {
+        blob_descriptor: Some(proto::Descriptor {
             media_type: MediaType::from(blob.media_type()).to_string(),
             digest: blob.digest().to_string(),
             size: signed(blob.size().unwrap_or_default()),

@@ -80,11 +80,11 @@ def check_calls(grpc, registry, layout):
     index = grpc.one("GetManifest", app | {"reference": TAGS[0]})
     image = grpc.one("GetManifest", app | {"reference": TAGS[0], "platform": "linux/arm64"})
     content = base64.b64decode(image["content"])
-    digest = image["descriptor"]["digest"]
+    digest = image["contentDescriptor"]["digest"]
     check("GetManifest picks linux/arm64 and gives the bytes that skopeo pushed",
-          content == blob(layout, digest) and digest == digest_of(content), image["descriptor"])
+          content == blob(layout, digest) and digest == digest_of(content), image["contentDescriptor"])
     check("GetManifest tells which index it picked from",
-          image["index"]["digest"] == index["descriptor"]["digest"], image["index"])
+          image["index"]["digest"] == index["contentDescriptor"]["digest"], image["index"])
     for layer in image["imageManifest"]["layers"]:
         check_blob(grpc, app | {"digest": layer["digest"]}, layout)
 

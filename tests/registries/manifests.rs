@@ -30,7 +30,7 @@ async fn the_exact_bytes_come_through_with_a_typed_view() {
     let odd = format!("\n {} \t\r\n", image("a").replace("\":", "\" : "));
     let mut setting = with(document(&format!("{OCI_MANIFEST}; charset=utf-8"), &odd)).await;
     let manifest = setting.manifest("").await.unwrap();
-    let descriptor = manifest.descriptor.unwrap();
+    let descriptor = manifest.content_descriptor.unwrap();
     assert_eq!(manifest.content, odd);
     assert_eq!((descriptor.media_type.as_str(), descriptor.size as usize), (OCI_MANIFEST, odd.len()));
     assert_eq!(descriptor.digest, sha256(odd.as_bytes()));
@@ -42,7 +42,7 @@ async fn without_a_digest_header_the_digest_is_computed() {
     let content = image("a");
     let reply = Reply::status(200).header("Content-Type", OCI_MANIFEST).body(content.clone());
     let manifest = with(reply).await.manifest("").await.unwrap();
-    assert_eq!(manifest.descriptor.unwrap().digest, sha256(content.as_bytes()));
+    assert_eq!(manifest.content_descriptor.unwrap().digest, sha256(content.as_bytes()));
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn json_that_nobody_asked_for_and_that_does_not_say_what_it_is_is_refused(
 async fn the_media_type_stands_in_for_a_missing_content_type_and_one_must_be_there() {
     let content = image("a");
     let manifest = with(Reply::status(200).body(content.clone())).await.manifest("").await.unwrap();
-    assert_eq!(manifest.descriptor.unwrap().media_type, OCI_MANIFEST);
+    assert_eq!(manifest.content_descriptor.unwrap().media_type, OCI_MANIFEST);
     let mut bare: Value = serde_json::from_str(&content).unwrap();
     bare.as_object_mut().unwrap().remove("mediaType");
     refused(Reply::status(200).body(bare.to_string()), INVALID.0, INVALID.1).await;

@@ -95,7 +95,7 @@ async fn a_blob_without_a_length_is_verified_all_the_same() {
             let received = scripted.read(&digest, 0, 0).await.unwrap();
             assert!(received.complete(&blob).digest_verified, "{size}");
             let header = received.header;
-            assert!(!header.size_known && header.length == 0 && header.descriptor.unwrap().size == 0);
+            assert!(!header.size_known && header.length == 0 && header.blob_descriptor.unwrap().size == 0);
         }
     }
 }

@@ -24,7 +24,7 @@ async fn a_whole_blob_arrives_byte_for_byte_and_verified() {
     let received = setting.read(request.clone()).await.unwrap();
     let trailer = received.complete(&blob);
     assert!(trailer.digest_verified && trailer.resumes == 0);
-    let descriptor = received.header.descriptor.unwrap();
+    let descriptor = received.header.blob_descriptor.unwrap();
     assert_eq!((descriptor.digest, descriptor.size), (request.digest, blob.len() as i64));
     assert_eq!(descriptor.media_type, "application/octet-stream");
     assert!(received.header.size_known && received.header.length == blob.len() as i64);
@@ -84,7 +84,7 @@ async fn a_sha512_blob_is_verified_too() {
     scripted.registry.on("GET", &target, [Reply::status(200).body(blob.clone())]);
     let received = scripted.read(&digest, 0, 0).await.unwrap();
     assert!(received.complete(&blob).digest_verified);
-    assert_eq!(received.header.descriptor.unwrap().digest, digest);
+    assert_eq!(received.header.blob_descriptor.unwrap().digest, digest);
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn reads_every_edge(setting: &mut Setting) {
             assert_eq!(trailer.digest_verified, whole, "offset {offset}, limit {limit}");
             let header = received.header;
             assert!(header.size_known && header.length == expected.len() as i64, "{header:?}");
-            assert_eq!(header.descriptor.unwrap().size, size as i64);
+            assert_eq!(header.blob_descriptor.unwrap().size, size as i64);
         }
     }
 }

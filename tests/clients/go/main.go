@@ -125,9 +125,8 @@ func showManifest(answer *pb.GetManifestResponse) {
 	for _, layer := range answer.GetImageManifest().GetLayers() {
 		layers = append(layers, map[string]any{"digest": layer.GetDigest(), "size": layer.GetSize()})
 	}
-	// Descriptor_, because every generated message has a method Descriptor.
 	show(map[string]any{
-		"event": "manifest", "digest": answer.GetDescriptor_().GetDigest(), "index": answer.GetIndex().GetDigest(), "layers": layers,
+		"event": "manifest", "digest": answer.GetContentDescriptor().GetDigest(), "index": answer.GetIndex().GetDigest(), "layers": layers,
 	})
 }
 

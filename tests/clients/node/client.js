@@ -159,7 +159,7 @@ function show(facts) {
 
 function showManifest(answer) {
   const layers = answer.image_manifest.layers.map(({ digest, size }) => ({ digest, size }));
-  show({ event: 'manifest', digest: answer.descriptor.digest, index: answer.index.digest, layers });
+  show({ event: 'manifest', digest: answer.content_descriptor.digest, index: answer.index.digest, layers });
 }
 
 /** Makes a call; shows how it failed and what follows from that; makes it again when the service says when. */

@@ -139,7 +139,7 @@ def show(event, **facts):
 
 def show_manifest(answer):
     layers = [{"digest": layer.digest, "size": layer.size} for layer in answer.image_manifest.layers]
-    show("manifest", digest=answer.descriptor.digest, index=answer.index.digest, layers=layers)
+    show("manifest", digest=answer.content_descriptor.digest, index=answer.index.digest, layers=layers)
 
 
 def react(call):
