@@ -72,7 +72,7 @@ class Registry(http.server.ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.lock = threading.Lock()
+        self.lock, self.requests = threading.Lock(), 0
         self.left = {"team/flaky": FAILURES_OF_FLAKY, "team/stall": 1, "team/limited": 1}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -92,6 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     routes = re.compile(r"/v2/(?P<repository>.+)/(?P<kind>tags|manifests|blobs)/(?P<reference>[^/]+)")
 
     def do_GET(self):
+        with self.server.lock:
+            self.server.requests += 1
         url = urllib.parse.urlsplit(self.path)
         route = self.routes.fullmatch(url.path)
         if url.path == "/v2/":

@@ -23,15 +23,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait_for(port, process, log):
+def wait_for(port, process, log, host="127.0.0.1"):
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
+            if probe.connect_ex((host, port)) == 0:
                 return
         time.sleep(0.05)
     stop(process)
-    raise SystemExit(f"nothing listens on 127.0.0.1:{port}: {log.read_text()}")
+    raise SystemExit(f"nothing listens on {host}:{port}: {log.read_text()}")
 
 
 def stop(process):
@@ -70,13 +70,13 @@ class Demo:
 class Service:
     """The registry with faults, and `BINARY serve` in front of it; each instance has all faults still to give."""
 
-    def __init__(self, binary, directory):
+    def __init__(self, binary, directory, host="127.0.0.1", port=None):
         directory = pathlib.Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.registry, self.port = Registry(), free_port()
+        self.registry, self.port = Registry(), port or free_port()
         config = directory / "rexd.yaml"
         config.write_text(
-            f"listen: 127.0.0.1:{self.port}\n"
+            f"listen: {host}:{self.port}\n"
             "ops_listen: null\n"
             f"default_registry: {NAME}\n"
             "registries:\n"
@@ -88,7 +88,7 @@ class Service:
         log = directory / "rexd.log"
         with open(log, "wb") as file:
             self.process = subprocess.Popen([binary, "serve", "--config", config], stdout=file, stderr=file)
-        wait_for(self.port, self.process, log)
+        wait_for(self.port, self.process, log, host)
 
     def more(self, directory):
         """Further lines of the configuration."""

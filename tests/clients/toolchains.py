@@ -45,16 +45,18 @@ def step(*command, **more):
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Missing(f"{' '.join(map(str, command))}: {error}") from error
     if ended.returncode:
-        output = (ended.stderr or ended.stdout).strip()[-2000:]
+        # Maven reports errors on standard output.
+        output = (ended.stdout + ended.stderr).strip()[-4000:]
         raise Missing(f"{' '.join(map(str, command))} failed: {output}")
 
 
 def need(tool, package):
-    """The path of a tool, installed with apt when it is not there."""
-    if not shutil.which(tool) and shutil.which("apt-get"):
+    """The path of a tool, or of a file given by its absolute path, installed with apt when it is not there."""
+    there = lambda: tool if tool.startswith("/") and os.path.exists(tool) else shutil.which(tool)
+    if not there() and shutil.which("apt-get"):
         step("apt-get", "update", "-q")
         step("apt-get", "install", "-qy", "--no-install-recommends", *package.split())
-    found = shutil.which(tool)
+    found = there()
     if not found:
         raise Missing(f"{tool} is not installed, and apt-get install {package} did not bring it")
     return found
@@ -149,4 +151,66 @@ def grpcurl():
     return str(Once("grpcurl").fill(make) / "grpcurl")
 
 
+def java(proto=PROTO, name="java"):
+    need("javac", "default-jdk-headless")
+    need("mvn", "maven")
+    pom, client = HERE / "java/pom.xml", HERE / "java/src/main/java/client/Client.java"
+
+    def make(folder):
+        shutil.copytree(HERE / "java", folder, dirs_exist_ok=True)
+        step("mvn", "-q", "-B", "compile", f"-Dproto.root={proto}", cwd=folder)
+
+    Once(name, pom, client, proto / API).fill(make)
+
+
+def java_with_descriptor():
+    """A field called `descriptor` must keep the stubs from compiling; otherwise the compile would prove nothing."""
+    with tempfile.TemporaryDirectory(prefix="rexd-proto-") as folder:
+        changed = pathlib.Path(folder) / API
+        changed.parent.mkdir(parents=True)
+        changed.write_text((PROTO / API).read_text().replace("Descriptor blob_descriptor =", "Descriptor descriptor ="))
+        try:
+            java(pathlib.Path(folder), "java-descriptor")
+        except Missing as missing:
+            if "getDescriptor() is already defined" not in str(missing):
+                raise
+        else:
+            raise Missing("it compiled")
+
+
+def cpp():
+    need("g++", "g++")
+    need("protoc", "protobuf-compiler")
+    need("/usr/include/google/protobuf/message.h", "libprotobuf-dev")
+    need("/usr/include/grpcpp/grpcpp.h", "libgrpc++-dev")
+    plugin = need("grpc_cpp_plugin", "protobuf-compiler-grpc")
+    client = HERE / "cpp/client.cc"
+
+    def make(folder):
+        out = [f"--cpp_out={folder}", f"--grpc_out={folder}", f"--plugin=protoc-gen-grpc={plugin}"]
+        step("protoc", f"-I{PROTO}", *out, API)
+        generated = sorted((folder / API).parent.glob("*.cc"))
+        step("g++", "-std=c++17", "-fsyntax-only", f"-I{folder}", client, *generated)
+
+    Once("cpp", client, PROTO / API).fill(make)
+
+
+def rust():
+    sources = [HERE / "rust" / name for name in ("Cargo.toml", "Cargo.lock", "build.rs", "src/lib.rs")]
+
+    def make(_):
+        # Dependencies stay compiled when the proto changes.
+        environment = {**os.environ, "CARGO_TARGET_DIR": str(cache() / "target")}
+        step("cargo", "check", "--quiet", "--locked", "--manifest-path", sources[0], env=environment)
+
+    Once("rust", *sources, PROTO / API).fill(make)
+
+
+# Languages whose stubs are compiled, with a short client that reads the fields, and not run.
+STUBS = {
+    "java: the stubs compile": java,
+    "java: a field called descriptor does not compile": java_with_descriptor,
+    "c++: the stubs compile": cpp,
+    "rust: the stubs compile": rust,
+}
 LANGUAGES = {"python": python, "node": node, "go": go}
