@@ -21,7 +21,7 @@ import (
 	pb "rexd-client/registryv1"
 )
 
-// Attempts in a row that bring no byte before a download is given up.
+// A download fails after this many attempts in a row that receive no data.
 const fruitlessAttempts = 3
 
 // codeName is the canonical name of an error's code: NOT_FOUND, where codes.Code says NotFound.
@@ -29,8 +29,8 @@ func codeName(err error) string {
 	return code.Code(status.Code(err)).String()
 }
 
-// download streams a blob to a file that exists only once the digest is right. When a stream breaks, or takes longer than
-// attempt, the next one begins where it stood. It returns the codes it resumed after.
+// download streams a blob to a file, which is created only after the digest matches. When a stream fails or takes longer
+// than attempt, download resumes after the last byte received. It returns the codes it resumed after.
 func (c *caller) download(ctx context.Context, repository, digest string, attempt time.Duration) (resumedAfter []string, size int64, err error) {
 	algorithm, expected, _ := strings.Cut(digest, ":")
 	var hashed hash.Hash
@@ -70,7 +70,7 @@ func (c *caller) download(ctx context.Context, repository, digest string, attemp
 		_, wait := details(err)
 		time.Sleep(max(wait, 100*time.Millisecond))
 	}
-	// The service verifies whole blobs only; what was resumed is ours to check.
+	// The service verifies only blobs that are read as a whole; a resumed one has to be verified here.
 	if hex.EncodeToString(hashed.Sum(nil)) != expected {
 		return nil, size, fmt.Errorf("%s does not match %s", path, digest)
 	}
@@ -81,7 +81,7 @@ func (c *caller) download(ctx context.Context, repository, digest string, attemp
 	return slices.Compact(resumedAfter), size, os.Rename(part.Name(), path)
 }
 
-// attempt writes one stream's chunks to output and returns how many bytes they held; no error means that all came.
+// attempt writes one stream's chunks to output and returns how many bytes they held. A nil error means that the stream is complete.
 func (c *caller) attempt(ctx context.Context, request *pb.StreamBlobRequest, output io.Writer, timeout time.Duration) (received int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	// Also frees the stream when writing fails.

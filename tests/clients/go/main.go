@@ -33,8 +33,8 @@ const (
 	callTimeout    = 5 * time.Second
 	attemptTimeout = 30 * time.Second
 
-	// A gRPC connection lives long: without round_robin all calls stay with the first replica that DNS names.
-	// Every call only reads, so each may be sent again; a stream that has begun is not, download resumes it.
+	// gRPC connections are long-lived. Without round_robin, all calls go to the first replica in the DNS response.
+	// All calls are read-only and safe to retry. gRPC does not retry a stream that has begun; download resumes it.
 	serviceConfig = `{
 		"loadBalancingConfig": [{"round_robin": {}}],
 		"methodConfig": [{
@@ -54,15 +54,15 @@ func connect(target string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		// A manifest is up to 4 MiB of content, and the answer's other fields come on top of gRPC's default of 4 MiB.
+		// The content of a manifest alone can reach gRPC's default limit of 4 MiB; the response has other fields too.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(8<<20)),
-		// A stream brings at most one window a round trip: 64 KiB, the default, is 3 MB/s at 20 ms. Setting these turns
+		// A stream receives at most one window per round trip: the default, 64 KiB, gives 3 MB/s at 20 ms. Setting these turns
 		// grpc-go's own probe off, so that the window is this large from the first byte.
 		grpc.WithInitialWindowSize(4<<20),
 		grpc.WithInitialConnWindowSize(8<<20))
 }
 
-// details returns the reason and the delay before a retry that a failed call carries, where it carries them.
+// details returns the reason of a failed call and the delay before a retry, where the status has them.
 func details(err error) (reason string, wait time.Duration) {
 	for _, detail := range status.Convert(err).Details() {
 		switch detail := detail.(type) {
@@ -130,7 +130,7 @@ func showManifest(answer *pb.GetManifestResponse) {
 	})
 }
 
-// react makes a call; shows how it failed and what follows from that; makes it again when the service says when.
+// react makes a call. If it fails, it prints the error and the reaction, and retries if the status has a RetryInfo.
 func react(call func() error) error {
 	err := call()
 	if _, ours := status.FromError(err); err == nil || !ours {

@@ -16,7 +16,7 @@ const protoLoader = require('@grpc/proto-loader');
 
 const CALL_SECONDS = 5;
 const ATTEMPT_SECONDS = 30;
-// Attempts in a row that bring no byte before a download is given up.
+// A download fails after this many attempts in a row that receive no data.
 const FRUITLESS_ATTEMPTS = 3;
 
 // int64 as a number: sizes of blobs are far below 2^53.
@@ -32,12 +32,12 @@ const rich = protoLoader.loadSync(['google/rpc/status.proto', 'google/rpc/error_
 });
 
 const SERVICE_CONFIG = {
-  // A gRPC connection lives long: without round_robin all calls stay with the first replica that DNS names.
+  // gRPC connections are long-lived. Without round_robin, all calls go to the first replica in the DNS response.
   loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [
     {
       name: [{ service: 'rex.registry.v1.RegistryService' }],
-      // Every call only reads, so each may be sent again; a stream that has begun is not, download() resumes it.
+      // All calls are read-only and safe to retry. gRPC does not retry a stream that has begun; download() resumes it.
       retryPolicy: {
         maxAttempts: 4,
         initialBackoff: '0.1s',
@@ -51,13 +51,13 @@ const SERVICE_CONFIG = {
 
 const OPTIONS = {
   'grpc.service_config': JSON.stringify(SERVICE_CONFIG),
-  // A manifest is up to 4 MiB of content, and the answer's other fields come on top of gRPC's default of 4 MiB.
+  // The content of a manifest alone can reach gRPC's default limit of 4 MiB; the response has other fields too.
   'grpc.max_receive_message_length': 8 << 20,
-  // A stream brings at most one window a round trip: 64 KiB, the default, is 3 MB/s at 20 ms. grpc-js does not probe.
+  // A stream receives at most one flow-control window per round trip: the default, 64 KiB, gives 3 MB/s at 20 ms.
   'grpc-node.flow_control_window': 4 << 20,
 };
 
-/** When a call that begins now has to end. */
+/** The deadline of a call that begins now. */
 function within(seconds) {
   return { deadline: Date.now() + seconds * 1000 };
 }
@@ -69,7 +69,7 @@ function call(client, method, request) {
   });
 }
 
-/** The ErrorInfo and the RetryInfo of a failed call, where it carries them. */
+/** The ErrorInfo and the RetryInfo of a failed call, where the status has them. */
 function details(error) {
   const found = {};
   const [packed] = error.metadata?.get('grpc-status-details-bin') ?? [];
@@ -105,7 +105,7 @@ function getManifest(client, registry, repository, reference, platform) {
   return call(client, 'GetManifest', { registry, repository, reference, platform });
 }
 
-/** Streams a blob to `file`, which exists only once the digest is right; returns the codes it resumed after. */
+/** Downloads a blob to `file`, which is created only after the digest matches. Returns the codes it resumed after. */
 async function download(client, registry, repository, digest, file, attemptSeconds = ATTEMPT_SECONDS) {
   const [algorithm, expected] = digest.split(':');
   const part = `${file}.part`;
@@ -119,7 +119,7 @@ async function download(client, registry, repository, digest, file, attemptSecon
       const began = received;
       const request = { registry, repository, digest, offset: received };
       try {
-        // Asking for one message at a time is what slows the service down to the speed of the disk.
+        // Reading one message at a time applies back-pressure: the service sends no faster than the disk writes.
         for await (const message of client.StreamBlob(request, within(attemptSeconds))) {
           if (message.chunk) {
             await output.writeFile(message.chunk.data);
@@ -138,7 +138,7 @@ async function download(client, registry, repository, digest, file, attemptSecon
         await sleep(retryInfo ? waitSeconds(retryInfo) * 1000 : 100);
       }
     }
-    // The service verifies whole blobs only; what was resumed is ours to check.
+    // The service verifies only blobs that are read as a whole; a resumed one has to be verified here.
     if (hash.digest('hex') !== expected) throw new Error(`${file} does not match ${digest}`);
     await fs.rename(part, file);
   } finally {
@@ -162,7 +162,7 @@ function showManifest(answer) {
   show({ event: 'manifest', digest: answer.content_descriptor.digest, index: answer.index.digest, layers });
 }
 
-/** Makes a call; shows how it failed and what follows from that; makes it again when the service says when. */
+/** Makes a call. If it fails, prints the error and the reaction, and retries if the status has a RetryInfo. */
 async function react(attempt) {
   try {
     return await attempt();

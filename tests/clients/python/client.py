@@ -21,16 +21,16 @@ from rex.registry.v1 import registry_pb2_grpc
 
 CALL_SECONDS = 5
 ATTEMPT_SECONDS = 30
-# Attempts in a row that bring no byte before a download is given up.
+# A download fails after this many attempts in a row that receive no data.
 FRUITLESS_ATTEMPTS = 3
 
 SERVICE_CONFIG = {
-    # A gRPC connection lives long: without round_robin all calls stay with the first replica that DNS names.
+    # gRPC connections are long-lived. Without round_robin, all calls go to the first replica in the DNS response.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
             "name": [{"service": "rex.registry.v1.RegistryService"}],
-            # Every call only reads, so each may be sent again; a stream that has begun is not, download() resumes it.
+            # All calls are read-only and safe to retry. gRPC does not retry a stream that has begun; download() resumes it.
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -44,17 +44,17 @@ SERVICE_CONFIG = {
 
 OPTIONS = [
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # A manifest is up to 4 MiB of content, and the answer's other fields come on top of gRPC's default of 4 MiB.
+    # The content of a manifest alone can reach gRPC's default limit of 4 MiB; the response has other fields too.
     ("grpc.max_receive_message_length", 8 << 20),
-    # A stream brings at most one window a round trip: 64 KiB, the default, is 3 MB/s at 20 ms. This is where the window
-    # starts; the probe lets it grow to what the line holds.
+    # A stream receives at most one flow-control window per round trip: the default, 64 KiB, gives 3 MB/s at 20 ms. This
+    # sets the initial window; the probe lets it grow with the bandwidth.
     ("grpc.http2.lookahead_bytes", 4 << 20),
     ("grpc.http2.bdp_probe", 1),
 ]
 
 
 def details(error):
-    """The ErrorInfo and the RetryInfo of a failed call; None for what it does not carry."""
+    """The ErrorInfo and the RetryInfo of a failed call, or None where the status has none."""
     found = {"ErrorInfo": None, "RetryInfo": None}
     status = rpc_status.from_call(error)
     for packed in status.details if status else []:
@@ -95,7 +95,7 @@ def manifest(stub, registry, repository, reference, platform):
 
 
 def download(stub, registry, repository, digest, path, attempt_seconds=ATTEMPT_SECONDS):
-    """Streams a blob to `path`, which exists only once the digest is right; returns the codes it resumed after."""
+    """Downloads a blob to `path`, which is created only after the digest matches. Returns the codes it resumed after."""
     part = path.with_name(path.name + ".part")
     hashed, resumed_after, fruitless, received = hashlib.new(digest.partition(":")[0]), [], 0, 0
     try:
@@ -124,7 +124,7 @@ def download(stub, registry, repository, digest, path, attempt_seconds=ATTEMPT_S
                     resumed_after.append(error.code().name)
                     _, retry_info = details(error)
                     time.sleep(wait_seconds(retry_info) if retry_info else 0.1)
-        # The service verifies whole blobs only; what was resumed is ours to check.
+        # The service verifies only blobs that are read as a whole; a resumed one has to be verified here.
         if hashed.hexdigest() != digest.partition(":")[2]:
             raise ValueError(f"{path} does not match {digest}")
         part.rename(path)
@@ -143,7 +143,7 @@ def show_manifest(answer):
 
 
 def react(call):
-    """Makes a call; shows how it failed and what follows from that; makes it again when the service says when."""
+    """Makes a call. If it fails, prints the error and the reaction, and retries if the status has a RetryInfo."""
     try:
         return call()
     except grpc.RpcError as error:
