@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_stream::StreamExt as _;
 
 use super::{
-    Failure,
-    call::{ServerArgs, said},
+    connection::{ServerArgs, status_failure},
+    failure::Failure,
     image::Image,
 };
 use crate::grpc::proto::{StreamBlobRequest, stream_blob_response::Frame};
@@ -41,14 +41,15 @@ pub(super) async fn blob(args: BlobArgs) -> Result<(), Failure> {
     let (offset, limit) = (args.offset, args.limit);
     let request = StreamBlobRequest { registry, repository, digest, offset, limit, max_chunk_bytes: 0 };
     let mut client = args.server.connect().await?;
-    let mut frames = client.stream_blob(args.server.request(request)?).await.map_err(said)?.into_inner();
+    let mut frames =
+        client.stream_blob(args.server.request(request)?).await.map_err(status_failure)?.into_inner();
     let mut sink = Sink::open(&args.output)?;
     let progress =
         if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
     progress.set_style(style());
     let mut complete = false;
     while let Some(message) = frames.next().await {
-        match message.map_err(said)?.frame {
+        match message.map_err(status_failure)?.frame {
             Some(Frame::Header(header)) if header.size_known => {
                 progress.set_length(u64::try_from(header.length).unwrap_or_default());
             }

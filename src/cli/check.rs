@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{ConfigArgs, Failure, print, wiring};
+use super::{config_args::ConfigArgs, failure::Failure, output::print, wiring};
 use crate::client::{AuthScheme, Pong};
 
 #[derive(Debug, Args)]

@@ -9,9 +9,9 @@ use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    Failure,
-    call::said,
-    print,
+    connection::status_failure,
+    failure::Failure,
+    output::print,
     serve::{assemble, stop_signal},
     wiring,
 };
@@ -114,7 +114,7 @@ impl Tour {
     async fn ping(&mut self) -> Result<(), Failure> {
         let request = PingRequest { registry: REGISTRY.to_owned() };
         self.show("Ping", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
-        let answer = self.client.ping(request).await.map_err(said)?.into_inner();
+        let answer = self.client.ping(request).await.map_err(status_failure)?.into_inner();
         print(&format!(
             "  {} answers with API {:?}, and asks for no sign-in\n",
             answer.registry, answer.api_version
@@ -124,7 +124,7 @@ impl Tour {
     async fn catalog(&mut self) -> Result<(), Failure> {
         let request = ListCatalogRequest { registry: REGISTRY.to_owned(), ..ListCatalogRequest::default() };
         self.show("ListCatalog", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
-        let answer = self.client.list_catalog(request).await.map_err(said)?.into_inner();
+        let answer = self.client.list_catalog(request).await.map_err(status_failure)?.into_inner();
         print(&format!("  {} repositories: {}\n", answer.repositories.len(), answer.repositories.join(", ")))
     }
 
@@ -137,7 +137,7 @@ impl Tour {
         loop {
             let (registry, repository) = (REGISTRY.to_owned(), MANY.to_owned());
             let request = ListTagsRequest { registry, repository, page_size: 100, page_token };
-            let page = self.client.list_tags(request).await.map_err(said)?.into_inner();
+            let page = self.client.list_tags(request).await.map_err(status_failure)?.into_inner();
             pages += 1;
             tags.extend(page.tags);
             page_token = page.next_page_token;
@@ -196,7 +196,7 @@ impl Tour {
             platform: platform.to_owned(),
             ..GetManifestRequest::default()
         };
-        Ok(self.client.get_manifest(request).await.map_err(said)?.into_inner())
+        Ok(self.client.get_manifest(request).await.map_err(status_failure)?.into_inner())
     }
 
     async fn blob(&mut self, layer: Descriptor) -> Result<(), Failure> {
@@ -212,10 +212,10 @@ impl Tour {
             ..StreamBlobRequest::default()
         };
         let began = Instant::now();
-        let mut frames = self.client.stream_blob(request).await.map_err(said)?.into_inner();
+        let mut frames = self.client.stream_blob(request).await.map_err(status_failure)?.into_inner();
         let mut chunks = 0;
         while let Some(message) = frames.next().await {
-            match message.map_err(said)?.frame {
+            match message.map_err(status_failure)?.frame {
                 Some(Frame::Chunk(_)) => chunks += 1,
                 Some(Frame::Trailer(trailer)) => {
                     let verified =

@@ -1,6 +1,6 @@
 //! Targets of the client commands, written as in an image reference: `[registry/]repository[:tag][@digest]`.
 
-use super::Failure;
+use super::failure::Failure;
 
 /// A repository, and what of it.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,16 +1,25 @@
 //! The commands; wiring only. Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use self::{
+    config_args::ConfigArgs,
+    failure::Failure,
+    output::{print, write_out},
+};
 use crate::telemetry::Telemetry;
 
 mod blob;
 mod call;
 mod check;
+mod config_args;
+mod connection;
 mod demo;
+mod failure;
 mod image;
+mod output;
 mod serve;
 mod wiring;
 
@@ -57,38 +66,6 @@ enum Command {
     Man,
     /// Print the version
     Version,
-}
-
-/// Where the configuration is, and what overrides it.
-#[derive(Debug, Args)]
-struct ConfigArgs {
-    /// The configuration file, YAML
-    #[arg(long, env = "REXD_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    config: Option<PathBuf>,
-    /// Where callers connect, instead of the configured address
-    #[arg(long, value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Where /livez and /readyz are asked for, instead of the configured address
-    #[arg(long, value_name = "ADDRESS")]
-    ops_listen: Option<String>,
-    /// Reach any public https registry, not only the listed ones
-    #[arg(long)]
-    allow_unlisted: bool,
-}
-
-/// How a command ended short of success.
-#[derive(Debug)]
-enum Failure {
-    /// It was tried, and failed: exit code 1.
-    Failed(String),
-    /// The command line or the configuration is wrong: exit code 2.
-    Usage(String),
-}
-
-impl Failure {
-    fn failed(error: impl std::fmt::Display) -> Self {
-        Self::Failed(error.to_string())
-    }
 }
 
 /// Runs the command that the process was started with.
@@ -162,20 +139,4 @@ fn exports_traces() -> bool {
     ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    write_out(text.as_bytes())
-}
-
-/// Writes to standard output; a reader who has seen enough (`| head`) is no failure.
-fn write_out(bytes: &[u8]) -> Result<(), Failure> {
-    use std::io::{ErrorKind, Write as _};
-    let mut out = std::io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::Failed(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
 }

@@ -6,7 +6,7 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-use super::{ConfigArgs, Failure, wiring};
+use super::{config_args::ConfigArgs, failure::Failure, wiring};
 use crate::{
     config::{CallerIdentity, Config, Tls},
     grpc::{Registries, proto},

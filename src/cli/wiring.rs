@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{ConfigArgs, Failure};
+use super::{config_args::ConfigArgs, failure::Failure};
 use crate::{
     callers::{Callers, Identity},
     client::{self, Client, ClientCertificate, CredentialSource, Limits, Proxy, Settings},

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::environment::{self, Variable};
-use super::error::Report;
+use super::error::{ConfigErrors, Report};
 use super::layers::Layers;
 use super::origin::{Origin, Origins};
 use super::schema::{schema, validator};
-use super::{Config, ConfigErrors, file, rules, structure};
+use super::service::Config;
+use super::{file, rules, structure};
 
 /// What a configuration is made of, weakest first. Below these are the defaults.
 #[derive(Clone, Debug, Default)]

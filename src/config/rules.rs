@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use super::caller::{Caller, CallerIdentity};
+use super::credentials::Credentials;
 use super::error::Report;
 use super::origin::member;
-use super::{Caller, CallerIdentity, Config, Credentials, Registry};
+use super::registry::Registry;
+use super::service::Config;
 use crate::{oci, policy::Grant};
 
 /// Reports every rule that `config` breaks.

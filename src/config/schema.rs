@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::address::{RegistryUrl, WebOrigin, check_registry_name};
 use super::caller;
+use super::duration;
 use super::header::{HeaderText, check_name};
-use super::{Config, duration};
+use super::service::Config;
 
 /// The JSON Schema (draft 2020-12) of the configuration file, without references, so that it can be embedded.
 ///

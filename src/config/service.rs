@@ -1,0 +1,80 @@
+//! The top level of the configuration.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::caller::Caller;
+use super::limits::Limits;
+use super::registry::{self, Registry};
+
+/// The whole configuration of the service. [`Config::default`] is what runs without any: the well-known public
+/// registries, anonymous, on loopback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "rexd configuration")]
+pub struct Config {
+    /// Address and port of the gRPC listener, for example 127.0.0.1:50051, or 0.0.0.0:50051 for all interfaces.
+    #[schemars(extend("format" = "socket-address"))]
+    pub listen: SocketAddr,
+    /// Address and port of the plain HTTP listener for /livez and /readyz. null turns it off.
+    #[schemars(extend("format" = "socket-address"))]
+    pub ops_listen: Option<SocketAddr>,
+    /// The registry a request means when it names none. Must be listed in `registries`, unless `allow_unlisted`.
+    #[schemars(extend("format" = "registry-name"))]
+    pub default_registry: String,
+    /// Whether callers may also reach public https registries that are not listed here.
+    pub allow_unlisted: bool,
+    /// Docker config.json or .dockerconfigjson files, offered to every listed registry that their keys match, by the
+    /// kubelet's matching rules.
+    pub docker_configs: Vec<PathBuf>,
+    /// TLS of the gRPC listener. Absent: plaintext HTTP/2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// The registries callers may reach, by the name used in image references (host, or host:port). Replaces the
+    /// default list; a value may be null or {}.
+    #[serde(deserialize_with = "registry::map")]
+    #[schemars(with = "BTreeMap<String, Option<Registry>>")]
+    #[schemars(extend("propertyNames" = {"format": "registry-name"}))]
+    pub registries: BTreeMap<String, Registry>,
+    /// Who may call, and what each may read. Absent: whoever can connect may read whatever the service may. Present: nobody
+    /// else gets in, and nobody reads more than was granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BTreeMap<String, Caller>")]
+    #[schemars(extend("propertyNames" = {"format": "caller-name"}, "minProperties" = 1))]
+    pub callers: Option<BTreeMap<String, Caller>>,
+    /// Sizes, counts and times that bound what one caller, or all of them, can use.
+    pub limits: Limits,
+}
+
+/// TLS of the gRPC listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the server's certificate chain, its own certificate first.
+    pub cert_file: PathBuf,
+    /// PEM file with the private key of the certificate.
+    pub key_file: PathBuf,
+    /// PEM file with the authorities of client certificates. Set: every client must present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            ops_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))),
+            default_registry: "docker.io".to_owned(),
+            allow_unlisted: false,
+            docker_configs: Vec::new(),
+            tls: None,
+            registries: registry::well_known(),
+            callers: None,
+            limits: Limits::default(),
+        }
+    }
+}
