@@ -11,7 +11,7 @@ use crate::{
 /// The operator's word on registries.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    default_registry: Registry,
+    default_registry: Option<Registry>,
     listed: HashSet<Registry>,
     allow_unlisted: bool,
 }
@@ -19,14 +19,14 @@ pub struct Policy {
 impl Policy {
     /// A policy that admits the listed registries, and every other one if `allow_unlisted`.
     #[must_use]
-    pub fn new(default_registry: Registry, listed: HashSet<Registry>, allow_unlisted: bool) -> Self {
+    pub fn new(default_registry: Option<Registry>, listed: HashSet<Registry>, allow_unlisted: bool) -> Self {
         Self { default_registry, listed, allow_unlisted }
     }
 
-    /// The registry that an empty name means.
+    /// The registry of a request that names none; `None` if such a request is an error.
     #[must_use]
-    pub fn default_registry(&self) -> &Registry {
-        &self.default_registry
+    pub fn default_registry(&self) -> Option<&Registry> {
+        self.default_registry.as_ref()
     }
 
     /// Lets a caller's call to a registry pass, or says why not.
@@ -241,8 +241,7 @@ mod tests {
     fn a_star_is_whatever_the_service_may_read() {
         let caller = caller(&["*"]);
         assert!(may_list(&caller, "ghcr.io") && may_read(&caller, "quay.io", "org/app"));
-        let policy =
-            Policy::new("ghcr.io".parse().unwrap(), HashSet::from(["ghcr.io".parse().unwrap()]), false);
+        let policy = Policy::new(None, HashSet::from(["ghcr.io".parse().unwrap()]), false);
         assert!(matches!(
             policy.admit(&caller, &"quay.io".parse().unwrap(), Wanted::Ping),
             Err(RexError::RegistryNotAllowed { .. })

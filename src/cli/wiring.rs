@@ -35,7 +35,8 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
 pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
     let client = client(config)?;
     let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;
-    let policy = Policy::new(name_of(&config.default_registry)?, listed, config.allow_unlisted);
+    let default_registry = config.default_registry.as_deref().map(name_of).transpose()?;
+    let policy = Policy::new(default_registry, listed, config.allow_unlisted);
     let limits = StreamLimits {
         max_streams: config.limits.max_streams,
         memory_bytes: config.limits.stream_memory_bytes,

@@ -41,7 +41,7 @@ pub enum CallerIdentity {
 struct Keys {
     /// File with the caller's token, sent as `authorization: Bearer`; of several, one on each line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "file"))]
     token_file: Option<PathBuf>,
     /// DNS names or URIs (SPIFFE IDs), one of which the caller's certificate has as subject alternative name. Needs
     /// `tls.client_ca_file`.

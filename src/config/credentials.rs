@@ -46,11 +46,11 @@ struct Keys {
     username: Option<String>,
     /// File with the password of `username`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "file"))]
     password_file: Option<PathBuf>,
     /// File with a registry token, sent as a bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "file"))]
     token_file: Option<PathBuf>,
 }
 
@@ -105,5 +105,10 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<
 }
 
 fn one_or_many_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": ["string", "array"], "items": {"type": "string"}, "minItems": 1})
+    json_schema!({
+        "type": ["string", "array"],
+        "format": "file",
+        "items": {"type": "string", "format": "file"},
+        "minItems": 1
+    })
 }

@@ -10,6 +10,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Reads a duration that is longer than zero and at most a year.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("must be a duration with a unit: write {text}s for {text} seconds"));
+    }
     let duration = humantime::parse_duration(text)
         .map_err(|error| format!("must be a duration with a unit, such as 30s or 5m ({error})"))?;
     if duration.is_zero() {

@@ -5,31 +5,55 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Number, Value};
+use serde_saphyr::{Spanned, UserMessageFormatter};
+
+use super::located::{Lines, Node};
 
 /// 1 MiB, the most a Kubernetes ConfigMap can hold.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Reads the file; nothing in it (or only comments) is an empty configuration.
-pub(super) fn read(path: &Path) -> Result<Value, String> {
-    let file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+/// Why the file is not a configuration.
+pub(super) struct FileError {
+    /// The line of the mistake; `None` when it concerns the whole file.
+    pub(super) line: Option<u64>,
+    pub(super) message: String,
+}
+
+/// Reads the file and the line of each value. An empty file, or one with only comments, is an empty configuration.
+pub(super) fn read(path: &Path) -> Result<(Value, Lines), FileError> {
+    let whole = |message: String| FileError { line: None, message };
+    let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
     // `take` rather than the file's size: a pipe (`--config <(…)`) has none.
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("is larger than {MAX_FILE_BYTES} bytes"));
+        return Err(whole(format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
-    match parse(&text)? {
-        Value::Null => Ok(Value::Object(Map::new())),
-        map @ Value::Object(_) => Ok(map),
-        _ => Err("must be a mapping of configuration keys".to_owned()),
+    let node: Spanned<Node> = serde_saphyr::from_str_with_options(&text, options()).map_err(|error| {
+        let line = error.location().map(|location| location.line());
+        FileError { line, message: error.render_with_formatter(&UserMessageFormatter) }
+    })?;
+    let mut lines = Lines::new();
+    match whole_numbers(node.value.into_value("", &mut lines)) {
+        Value::Null => Ok((Value::Object(Map::new()), lines)),
+        map @ Value::Object(_) => Ok((map, lines)),
+        _ => Err(FileError {
+            line: Some(node.referenced.line()),
+            message: "must be a mapping of configuration keys".to_owned(),
+        }),
     }
 }
 
 /// Parses one YAML document.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
-    let options = serde_saphyr::options! {
+    let value = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| error.render_with_formatter(&UserMessageFormatter))?;
+    Ok(whole_numbers(value))
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         // Room for any real configuration, none for aliases that expand to gigabytes.
         budget: serde_saphyr::budget! { max_nodes: 100_000, max_depth: 32, max_documents: 2 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
@@ -37,10 +61,7 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
         strict_booleans: true,
         // A snippet would print the lines around the error, and with them perhaps a header's secret.
         with_snippet: false,
-    };
-    let value = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| error.render_with_formatter(&serde_saphyr::UserMessageFormatter))?;
-    Ok(whole_numbers(value))
+    }
 }
 
 /// Makes integers of `5.0` and `1e3`. JSON Schema counts them as integers, serde does not.

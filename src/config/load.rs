@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::environment::{self, Variable};
 use super::error::{ConfigErrors, Report};
+use super::file::FileError;
 use super::layers::Layers;
+use super::located::Lines;
 use super::origin::{Origin, Origins};
 use super::schema::{schema, validator};
 use super::service::Config;
-use super::{file, rules, structure};
+use super::{file, referenced_files, rules, structure};
 
 /// What a configuration is made of, weakest first. Below these are the defaults.
 #[derive(Clone, Debug, Default)]
@@ -63,16 +65,20 @@ impl Config {
         let schema = schema();
         let mut report = Report::default();
         let mut layers = Layers::new();
-        let file_is_known = add_file(sources.file, &mut layers, &mut report);
+        let lines = add_file(sources.file, &mut layers, &mut report);
+        let file_is_known = lines.is_some();
         add_environment(sources.environment, &schema, &mut layers, &mut report);
         add_flags(sources.flags, &schema, &mut layers, &mut report);
         let Layers { mut value, origins } = layers;
-        report.blame_by(origins);
+        report.blame_by(origins, lines.unwrap_or_default());
+        let merged = value.clone();
 
         match validator(&schema) {
             Ok(validator) => structure::check(&mut value, &schema, &validator, &mut report),
-            Err(error) => report.source(Origin::Default, format!("the schema is invalid: {error}")),
+            Err(error) => report.source(Origin::Default, None, format!("the schema is invalid: {error}")),
         }
+        referenced_files::check(&merged, &schema, "", &mut report);
+        set_default_registry(&mut value);
         // What passed the schema has a type; a value that has none in spite of it is still an error, not a panic.
         let typed = serde_json::from_value::<Config>(value);
         let complete = typed.and_then(|config| Ok((serde_json::to_value(&config)?, config)));
@@ -85,23 +91,37 @@ impl Config {
                 Ok(Loaded { config, origins: report.finish()?, effective })
             }
             Err(error) => {
-                report.source(Origin::Default, error.to_string());
+                report.source(Origin::Default, None, error.to_string());
                 Err(report.into_errors())
             }
         }
     }
 }
 
-fn add_file(path: Option<PathBuf>, layers: &mut Layers, report: &mut Report) -> bool {
-    let Some(path) = path else { return true };
+/// Sets the default registry where no source does: the only registry of `registries`, or none. Without `registries`, the
+/// default stays that of [`Config::default`].
+fn set_default_registry(value: &mut Value) {
+    let Some(config) = value.as_object_mut() else { return };
+    let is_set = config.get("default_registry").is_some_and(|name| !name.is_null());
+    let names = match config.get("registries") {
+        Some(Value::Object(registries)) if !is_set => registries.keys(),
+        _ => return,
+    };
+    let only = if names.len() == 1 { names.last().cloned().map(Value::String) } else { None };
+    config.insert("default_registry".to_owned(), only.unwrap_or_default());
+}
+
+/// Adds the file's values and returns their lines. `None`: the file could not be read.
+fn add_file(path: Option<PathBuf>, layers: &mut Layers, report: &mut Report) -> Option<Lines> {
+    let Some(path) = path else { return Some(Lines::new()) };
     match file::read(&path) {
-        Ok(value) => {
+        Ok((value, lines)) => {
             layers.add(value, &Origin::File(path));
-            true
+            Some(lines)
         }
-        Err(message) => {
-            report.source(Origin::File(path), message);
-            false
+        Err(FileError { line, message }) => {
+            report.source(Origin::File(path), line, message);
+            None
         }
     }
 }
@@ -117,7 +137,7 @@ where
         match environment::read(&name, &text, schema) {
             Ok(Variable::Ignored) => {}
             Ok(Variable::Layer(value)) => layers.add(value, &Origin::Environment(name)),
-            Err(message) => report.source(Origin::Environment(name), message),
+            Err(message) => report.source(Origin::Environment(name), None, message),
         }
     }
 }
@@ -134,7 +154,7 @@ fn add_flags(flags: Flags, schema: &Value, layers: &mut Layers, report: &mut Rep
         let Some(text) = text else { continue };
         match environment::layer(&[key.to_owned()], &text, schema) {
             Ok(value) => layers.add(value, &Origin::Flag(flag)),
-            Err(message) => report.source(Origin::Flag(flag), message),
+            Err(message) => report.source(Origin::Flag(flag), None, message),
         }
     }
 }

@@ -10,10 +10,11 @@
 //! | `service` | the top level: [`Config`] |
 //! | `registry`, `credentials`, `caller`, `limits` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
-//! | `file`, `environment` | what each source says |
+//! | `file`, `located`, `environment` | what each source says, and on which line of the file |
 //! | `layers`, `origin` | merging, and the origin of each value |
 //! | `schema`, `structure` | the JSON Schema, and its findings in words |
-//! | `rules` | what the schema cannot say: pairs of keys, files that must exist |
+//! | `referenced_files` | files that must be readable |
+//! | `rules` | what the schema cannot say: keys that depend on each other |
 //! | `load`, `error`, `render` | the way through all of these, and the two things that come out |
 //!
 //! Nothing here reads the process's environment or arguments: they are passed in, so that a test is a function call.
@@ -29,7 +30,9 @@ mod header;
 mod layers;
 mod limits;
 mod load;
+mod located;
 mod origin;
+mod referenced_files;
 mod registry;
 mod render;
 mod rules;

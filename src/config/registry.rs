@@ -27,12 +27,15 @@ pub struct Registry {
     pub url: Option<RegistryUrl>,
     /// PEM file with certificate authorities to trust for this registry, besides the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file"))]
     pub ca_file: Option<PathBuf>,
     /// PEM file with the client certificate to present. Goes with `client_key_file`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file"))]
     pub client_cert_file: Option<PathBuf>,
     /// PEM file with the private key of `client_cert_file`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file"))]
     pub client_key_file: Option<PathBuf>,
     /// HTTP proxy for this registry, scheme, host and port. Proxy variables of the environment are not used.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +45,7 @@ pub struct Registry {
     pub proxy_username: Option<String>,
     /// File with the password for the proxy. Needs `proxy_username`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file"))]
     pub proxy_password_file: Option<PathBuf>,
     /// HTTP version: auto negotiates HTTP/2 where the registry offers it, "1.1" never does.
     pub http: HttpVersion,

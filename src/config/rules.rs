@@ -1,11 +1,8 @@
-//! The rules that no schema can express: keys that go together, and files that must be there.
+//! The rules that no schema can express: keys that depend on each other.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 use super::caller::{Caller, CallerIdentity};
-use super::credentials::Credentials;
 use super::error::Report;
 use super::origin::member;
 use super::registry::Registry;
@@ -17,16 +14,6 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     listeners(config, report);
     aliases(config, report);
     default_registry(config, report);
-    for path in &config.docker_configs {
-        file("/docker_configs", path, report);
-    }
-    if let Some(tls) = &config.tls {
-        file("/tls/cert_file", &tls.cert_file, report);
-        file("/tls/key_file", &tls.key_file, report);
-        if let Some(path) = &tls.client_ca_file {
-            file("/tls/client_ca_file", path, report);
-        }
-    }
     for (name, registry) in &config.registries {
         registry_rules(&member("/registries", name), registry, report);
     }
@@ -59,15 +46,26 @@ fn is_listed(registry: &oci::Registry, config: &Config) -> bool {
 }
 
 fn default_registry(config: &Config, report: &mut Report) {
-    let is_known = canonical(&config.default_registry).is_some_and(|registry| is_listed(&registry, config));
-    if config.allow_unlisted || is_known {
+    if config.allow_unlisted {
         return;
     }
-    let entry = member("/registries", &config.default_registry);
-    report.rule(
-        &["/default_registry", &entry, "/allow_unlisted"],
-        format!("{} is not in registries, and allow_unlisted is false", config.default_registry),
-    );
+    if config.registries.is_empty() {
+        if !report.is_intact("/registries") {
+            return;
+        }
+        report.rule(
+            &["/registries", "/allow_unlisted"],
+            "is empty, and allow_unlisted is false: list at least one registry",
+        );
+        return;
+    }
+    let Some(name) = &config.default_registry else { return };
+    if !canonical(name).is_some_and(|registry| is_listed(&registry, config)) {
+        report.rule(
+            &["/default_registry", &member("/registries", name), "/allow_unlisted"],
+            format!("{name} is not in registries, and allow_unlisted is false"),
+        );
+    }
 }
 
 fn callers(config: &Config, report: &mut Report) {
@@ -75,7 +73,7 @@ fn callers(config: &Config, report: &mut Report) {
     for (name, caller) in config.callers.iter().flatten() {
         let at = member("/callers", name);
         match &caller.identity {
-            CallerIdentity::TokenFile(path) => file(&member(&at, "token_file"), path, report),
+            CallerIdentity::TokenFile(_) => {}
             CallerIdentity::CertificateNames(_) => {
                 if config.tls.as_ref().is_none_or(|tls| tls.client_ca_file.is_none()) {
                     report.rule(
@@ -124,33 +122,6 @@ fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {
     needs(registry.proxy_password_file.is_some(), "proxy_password_file", "proxy_username", username);
 
     headers(&key("headers"), registry, report);
-    for (name, path) in [
-        ("ca_file", &registry.ca_file),
-        ("client_cert_file", &registry.client_cert_file),
-        ("client_key_file", &registry.client_key_file),
-        ("proxy_password_file", &registry.proxy_password_file),
-    ] {
-        if let Some(path) = path {
-            file(&key(name), path, report);
-        }
-    }
-    if let Some(credentials) = &registry.credentials {
-        credential_files(&key("credentials"), credentials, report);
-    }
-}
-
-fn credential_files(at: &str, credentials: &Credentials, report: &mut Report) {
-    match credentials {
-        Credentials::DockerConfig(paths) => {
-            for path in paths {
-                file(&member(at, "docker_config"), path, report);
-            }
-        }
-        Credentials::Password { password_file, .. } => {
-            file(&member(at, "password_file"), password_file, report)
-        }
-        Credentials::Token { token_file } => file(&member(at, "token_file"), token_file, report),
-    }
 }
 
 /// Header names are the same in any case; a map's keys are not.
@@ -161,20 +132,4 @@ fn headers(at: &str, registry: &Registry, report: &mut Report) {
             report.rule(&[&member(at, name), &member(at, first)], format!("is the same header as {first}"));
         }
     }
-}
-
-fn file(pointer: &str, path: &Path, report: &mut Report) {
-    if let Err(reason) = readable(path) {
-        report.rule(&[pointer], format!("{} {reason}", path.display()));
-    }
-}
-
-/// Whether a file can be read, now at least. Its content is checked where it is used, because it may rotate.
-fn readable(file: &Path) -> Result<(), String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // Asked first, because to open a pipe would wait for its other end.
-    if !fs::metadata(file).map_err(cannot)?.is_file() {
-        return Err("is not a regular file".to_owned());
-    }
-    fs::File::open(file).map(drop).map_err(cannot)
 }

@@ -23,13 +23,15 @@ pub struct Config {
     /// Address and port of the plain HTTP listener for /livez and /readyz. null turns it off.
     #[schemars(extend("format" = "socket-address"))]
     pub ops_listen: Option<SocketAddr>,
-    /// The registry a request means when it names none. Must be listed in `registries`, unless `allow_unlisted`.
+    /// The registry that a request with an empty `registry` uses. Must be listed in `registries`, unless `allow_unlisted`
+    /// is true. Absent or null: docker.io without `registries`, the only registry where `registries` lists one, else none.
     #[schemars(extend("format" = "registry-name"))]
-    pub default_registry: String,
+    pub default_registry: Option<String>,
     /// Whether callers may also reach public https registries that are not listed here.
     pub allow_unlisted: bool,
     /// Docker config.json or .dockerconfigjson files, offered to every listed registry that their keys match, by the
     /// kubelet's matching rules.
+    #[schemars(extend("items" = {"type": "string", "format": "file"}))]
     pub docker_configs: Vec<PathBuf>,
     /// TLS of the gRPC listener. Absent: plaintext HTTP/2.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,11 +57,14 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM file with the server's certificate chain, its own certificate first.
+    #[schemars(extend("format" = "file"))]
     pub cert_file: PathBuf,
     /// PEM file with the private key of the certificate.
+    #[schemars(extend("format" = "file"))]
     pub key_file: PathBuf,
     /// PEM file with the authorities of client certificates. Set: every client must present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "file"))]
     pub client_ca_file: Option<PathBuf>,
 }
 
@@ -68,7 +73,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             ops_listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9090))),
-            default_registry: "docker.io".to_owned(),
+            default_registry: Some("docker.io".to_owned()),
             allow_unlisted: false,
             docker_configs: Vec::new(),
             tls: None,

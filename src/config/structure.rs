@@ -4,6 +4,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use serde_json::{Map, Value};
 
+use super::duration;
 use super::error::Report;
 use super::origin::{member, segments};
 use super::schema;
@@ -24,6 +25,7 @@ pub(super) fn check(value: &mut Value, schema: &Value, validator: &Validator, re
             report.structure(&finding.pointer, finding.message.clone());
         }
         for finding in findings {
+            report.removed(&finding.prune);
             prune(value, &finding.prune);
         }
     }
@@ -49,7 +51,10 @@ fn findings(error: &ValidationError<'_>, schema: &Value) -> Vec<Finding> {
         Finding { rank, prune: pointer.clone(), pointer, message }
     };
     match error.kind() {
-        ValidationErrorKind::Type { kind } => here(0, wrong_type(kind, instance)),
+        ValidationErrorKind::Type { kind } => {
+            let keys: Vec<String> = segments(pointer).collect();
+            here(0, wrong_type(kind, instance, schema::node(schema, &keys)))
+        }
         ValidationErrorKind::AdditionalProperties { unexpected } => {
             let keys: Vec<String> = segments(pointer).collect();
             let known = schema::node(schema, &keys).map(schema::members).unwrap_or_default();
@@ -87,14 +92,25 @@ fn in_words(error: &ValidationError<'_>) -> String {
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entry"),
         ValidationErrorKind::Enum { options } => {
             let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
-            let options: Vec<String> = options.iter().map(Value::to_string).collect();
-            format!("must be one of {}", options.join(", "))
+            format!("must be {}", alternatives(options))
         }
         _ => error.masked().to_string(),
     }
 }
 
-fn wrong_type(expected: &TypeKind, instance: &Value) -> String {
+/// The values of an `enum`. A number is left out where its text is accepted too: `1.1` is the same value as "1.1".
+fn alternatives(options: &[Value]) -> String {
+    let has_text = |number: &Value| options.iter().any(|other| other.as_str() == Some(&*number.to_string()));
+    let distinct = options.iter().filter(|option| !(option.is_number() && has_text(option)));
+    distinct.map(Value::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+fn wrong_type(expected: &TypeKind, instance: &Value, schema: Option<&Value>) -> String {
+    let is_duration =
+        schema.and_then(|schema| schema.get("format")).is_some_and(|format| format == "human-duration");
+    if is_duration && let Value::Number(number) = instance {
+        return duration::parse(&number.to_string()).err().unwrap_or_default();
+    }
     let expected: Vec<&str> = match expected {
         TypeKind::Single(kind) => vec![name(kind.as_str())],
         TypeKind::Multiple(kinds) => kinds.iter().map(|kind| name(kind.as_str())).collect(),

@@ -98,7 +98,13 @@ impl Call<'_> {
     }
 
     fn parse_registry(&self, text: &str) -> Result<Registry, RexError> {
-        if text.is_empty() { Ok(self.policy.default_registry().clone()) } else { parse("registry", text) }
+        if !text.is_empty() {
+            return parse("registry", text);
+        }
+        self.policy.default_registry().cloned().ok_or_else(|| {
+            let problem = "is empty, and this service has no default registry: name one, for example ghcr.io";
+            RexError::invalid("registry", problem)
+        })
     }
 }
 
@@ -222,4 +228,23 @@ fn text(value: Option<&impl ToString>) -> String {
 
 fn annotations(annotations: Option<&HashMap<String, String>>) -> HashMap<String, String> {
     annotations.cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_registry_without_a_default_is_an_invalid_argument() {
+        let policy = Policy::new(None, HashSet::new(), false);
+        let call = Call { policy: &policy, caller: Caller::anybody() };
+        let refused = call.ping(&proto::PingRequest::default());
+        assert!(
+            matches!(&refused, Err(RexError::InvalidArgument { field: "registry", problem })
+                if problem.starts_with("is empty, and this service has no default registry: name one")),
+            "{refused:?}"
+        );
+    }
 }

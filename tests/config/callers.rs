@@ -52,7 +52,7 @@ callers:
 #[case("{a: {anonymous: true}}", "callers.a.allow: is missing")]
 #[case("{a: {anonymous: true, allow: []}}", "callers.a.allow: must have at least 1 entry")]
 #[case("{a: null}", "callers.a: must be a mapping, not null")]
-#[case("{a: {anonymous: false, allow: [ghcr.io]}}", "callers.a.anonymous: must be one of true")]
+#[case("{a: {anonymous: false, allow: [ghcr.io]}}", "callers.a.anonymous: must be true")]
 #[case("{a: {token_file: null, allow: [ghcr.io]}}", "callers.a.token_file: must be a string, not null")]
 #[case(
     "{a: {certificate_names: [], allow: [ghcr.io]}}",
@@ -90,7 +90,7 @@ callers:
 fn a_slip_is_an_error_and_never_a_way_in(#[case] callers: &str, #[case] expected: &str) {
     let errors = Setup::new().file(&format!("callers: {callers}")).errors();
     assert!(
-        errors.starts_with(&format!("config.yaml: {expected}")) && errors.lines().count() == 1,
+        errors.starts_with(&format!("config.yaml:1: {expected}")) && errors.lines().count() == 1,
         "{errors}"
     );
 }

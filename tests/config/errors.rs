@@ -44,7 +44,7 @@ fn two_names_of_one_registry_are_an_error() {
     let errors = Setup::new().file("registries: {docker.io: {}, ghcr.io: {}, index.docker.io: {}}").errors();
     assert_eq!(
         errors.trim_end(),
-        "config.yaml: registries.\"index.docker.io\": is the same registry as docker.io"
+        "config.yaml:1: registries.\"index.docker.io\": is the same registry as docker.io"
     );
 }
 
@@ -81,32 +81,33 @@ registries:
     let address = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
     for expected in [
         "environment variable REXD_UNKNOWN_THING: is not known; known are ",
-        &format!("config.yaml: listen: {address}"),
+        &format!("config.yaml:2: listen: {address}"),
         &format!("flag --ops-listen: ops_listen: {address}"),
-        "config.yaml: lissen: unknown key; did you mean listen?",
-        "config.yaml: tls.key_file: is missing",
-        "config.yaml: limits.max_streams: must be at least 1, not 0",
+        "config.yaml:3: lissen: unknown key; did you mean listen?",
+        "config.yaml:5: tls.key_file: is missing",
+        "config.yaml:7: limits.max_streams: must be at least 1, not 0",
         "environment variable REXD_LIMITS__MAX_PAGES: limits.max_pages: must be at least 1, not -1",
-        "config.yaml: limits.idle: unknown key; known are manifest_bytes, ",
-        "config.yaml: limits.drain_grace: must be a duration with a unit, such as 30s or 5m (",
-        "config.yaml: registries.\"Docker.io\": must be a registry name: host or host:port, lower-case",
-        "config.yaml: registries.\"ghcr.io\".url: must start with http:// or https://",
-        "config.yaml: registries.\"ghcr.io\".proxy: must not hold a user name or password",
-        "config.yaml: registries.\"ghcr.io\".connect_timeout: must be a string, not a number; put it in quotes",
-        "config.yaml: registries.\"ghcr.io\".http: must be one of \"auto\", \"1.1\", 1.1",
-        "config.yaml: registries.\"ghcr.io\".headers.Authorization: is set by the client itself",
-        "config.yaml: registries.\"ghcr.io\".headers.X-Bad: must be visible ASCII",
-        "config.yaml: registries.\"ghcr.io\".credentials: needs exactly one of docker_config, username with \
+        "config.yaml:8: limits.idle: unknown key; known are manifest_bytes, ",
+        "config.yaml:9: limits.drain_grace: must be a duration with a unit, such as 30s or 5m (",
+        "config.yaml:11: registries.\"Docker.io\": must be a registry name: host or host:port, lower-case",
+        "config.yaml:13: registries.\"ghcr.io\".url: must start with http:// or https://",
+        "config.yaml:14: registries.\"ghcr.io\".proxy: must not hold a user name or password",
+        "config.yaml:16: registries.\"ghcr.io\".connect_timeout: must be a duration with a unit: write 5s for 5 seconds",
+        "config.yaml:17: registries.\"ghcr.io\".http: must be \"auto\" or \"1.1\"",
+        "config.yaml:18: registries.\"ghcr.io\".headers.Authorization: is set by the client itself",
+        "config.yaml:18: registries.\"ghcr.io\".headers.X-Bad: must be visible ASCII",
+        "config.yaml:19: registries.\"ghcr.io\".credentials: needs exactly one of docker_config, username with \
          password_file, token_file",
-        "config.yaml: registries.\"ghcr.io\".token_realms.0: must be scheme, host and port only",
+        "config.yaml:20: registries.\"ghcr.io\".token_realms.0: must be scheme, host and port only",
+        "config.yaml:5: tls.cert_file: /nonexistent/cert cannot be read: ",
         // What no schema says is reported in the same run.
-        "config.yaml: registries.\"ghcr.io\".client_cert_file: needs client_key_file too",
-        "config.yaml: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read: ",
-        "config.yaml: default_registry: quay.io is not in registries, and allow_unlisted is false",
+        "config.yaml:15: registries.\"ghcr.io\".client_cert_file: needs client_key_file too",
+        "config.yaml:15: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read: ",
+        "config.yaml:4: default_registry: quay.io is not in registries, and allow_unlisted is false",
     ] {
         assert!(errors.lines().any(|line| line.starts_with(expected)), "no line {expected:?} in:\n{errors}");
     }
-    assert_eq!(errors.lines().count(), 21, "one line an error, no echoes:\n{errors}");
+    assert_eq!(errors.lines().count(), 22, "one line an error, no echoes:\n{errors}");
     assert!(!errors.contains("hunter2"), "{errors}");
 }
 
@@ -115,7 +116,7 @@ registries:
     "default_registry: ghcr.io\nregistries: {docker.io: {}}",
     "default_registry: ghcr.io is not in"
 )]
-#[case::no_registry("registries: {}", "default_registry: docker.io is not in registries")]
+#[case::no_registry("registries: {}", "registries: is empty, and allow_unlisted is false")]
 #[case::same_address("ops_listen: 127.0.0.1:50051", "ops_listen: must not be the address of listen")]
 #[case::key_alone(
     "registries: {docker.io: {client_key_file: DIR/present}}",
@@ -135,9 +136,9 @@ registries:
 )]
 #[case::no_such_file(
     "docker_configs: [/nonexistent/a]",
-    "docker_configs: /nonexistent/a cannot be read: No such file"
+    "docker_configs.0: /nonexistent/a cannot be read: No such file"
 )]
-#[case::directory("docker_configs: [/]", "docker_configs: / is not a regular file")]
+#[case::directory("docker_configs: [/]", "docker_configs.0: / is not a regular file")]
 #[case::token_file(
     "registries: {docker.io: {credentials: {token_file: /nonexistent/t}}}",
     "credentials.token_file: /nonexistent/t"
@@ -156,17 +157,17 @@ registries:
 )]
 #[case::endless_wait("limits: {drain_grace: 0s}", "limits.drain_grace: must be longer than zero")]
 #[case::overflowing_wait("limits: {drain_grace: 500000years}", "limits.drain_grace: must be ")]
-#[case::not_yaml("listen: [", "config.yaml: ")]
+#[case::not_yaml("listen: [", "config.yaml:1: ")]
 #[case::duplicate_key("allow_unlisted: true\nallow_unlisted: false", "duplicate")]
 #[case::yaml_1_1_boolean("allow_unlisted: yes", "allow_unlisted: must be true or false, not a string")]
 #[case::two_documents("allow_unlisted: true\n---\nallow_unlisted: true", "only single YAML document")]
-#[case::not_a_mapping("- listen", "config.yaml: must be a mapping of configuration keys")]
+#[case::not_a_mapping("- listen", "config.yaml:1: must be a mapping of configuration keys")]
 #[case::null_section("limits:", "limits: must be a mapping, not null")]
 fn a_wrong_file_is_refused_with_one_error(#[case] yaml: &str, #[case] expected: &str) {
     let setup = Setup::new();
     setup.write("present", "");
     let errors = setup.at_directory(yaml).errors();
-    assert!(errors.starts_with("config.yaml: ") && errors.contains(expected), "{errors}");
+    assert!(errors.starts_with("config.yaml:") && errors.contains(expected), "{errors}");
     assert_eq!(errors.lines().count(), 1, "{errors}");
 }
 
@@ -180,4 +181,49 @@ fn a_missing_file_is_an_error_and_the_other_sources_are_still_checked() {
     assert!(errors.contains("absent.yaml: cannot be read: No such file"), "{errors}");
     assert!(errors.contains("limits.max_streams: must be at least 1, not 0"), "{errors}");
     assert_eq!(errors.lines().count(), 2, "what the file would have said is not missed: {errors}");
+}
+
+#[test]
+fn every_error_about_a_value_of_the_file_has_the_line_of_its_key() {
+    let setup = Setup::new()
+        .file(
+            "# a comment
+limits:
+  drain_grace: soon
+registries:
+  ghcr.io:
+    client_cert_file: /nonexistent/cert
+    credentials:
+      username: me
+docker_configs:
+  - /nonexistent/a
+  - /nonexistent/b
+listen: 127.0.0.1:1
+ops_listen: 127.0.0.1:1
+",
+        )
+        .env("REXD_LIMITS__MAX_PAGES", "0");
+    let errors = setup.errors();
+    for expected in [
+        "config.yaml:3: limits.drain_grace: ",
+        "config.yaml:6: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read",
+        "config.yaml:6: registries.\"ghcr.io\".client_cert_file: needs client_key_file too",
+        "config.yaml:7: registries.\"ghcr.io\".credentials: needs exactly one of",
+        "config.yaml:10: docker_configs.0: ",
+        "config.yaml:11: docker_configs.1: ",
+        "config.yaml:13: ops_listen: must not be the address of listen",
+        "environment variable REXD_LIMITS__MAX_PAGES: limits.max_pages: ",
+    ] {
+        assert!(errors.lines().any(|line| line.starts_with(expected)), "no line {expected:?} in:\n{errors}");
+    }
+    assert_eq!(errors.lines().count(), 8, "{errors}");
+}
+
+#[rstest]
+#[case("30")]
+#[case("\"30\"")]
+fn a_duration_without_a_unit_is_told_which_one_to_write(#[case] value: &str) {
+    let errors = Setup::new().file(&format!("registries: {{ghcr.io: {{idle_timeout: {value}}}}}")).errors();
+    let expected = "idle_timeout: must be a duration with a unit: write 30s for 30 seconds";
+    assert!(errors.ends_with(expected), "{errors}");
 }

@@ -211,3 +211,18 @@ fn registry_names_are_hosts_with_perhaps_a_port(#[case] name: &str, #[case] vali
     let yaml = format!("default_registry: \"{name}\"\nregistries: {{\"{name}\": {{}}}}");
     assert_eq!(Setup::new().file(&yaml).load().is_ok(), valid);
 }
+
+#[rstest]
+#[case::only_one_registry("registries: {ghcr.io: {}}", Some("ghcr.io"))]
+#[case::several_registries("registries: {ghcr.io: {}, quay.io: {}}", None)]
+#[case::null_is_unset("{default_registry: null, registries: {ghcr.io: {}}}", Some("ghcr.io"))]
+#[case::no_registries("allow_unlisted: true", Some("docker.io"))]
+#[case::explicit("{default_registry: quay.io, registries: {ghcr.io: {}, quay.io: {}}}", Some("quay.io"))]
+fn an_unset_default_registry_is_the_only_one_that_is_listed(
+    #[case] yaml: &str,
+    #[case] expected: Option<&str>,
+) {
+    let loaded = Setup::new().file(yaml).load().unwrap();
+    assert_eq!(loaded.config.default_registry.as_deref(), expected);
+    assert_eq!(Setup::new().file(&loaded.render()).config(), loaded.config);
+}

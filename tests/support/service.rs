@@ -72,7 +72,7 @@ impl Service {
             allow_unlisted.then_some(settings)
         };
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
-        let policy = Policy::new(names[0].clone(), HashSet::from_iter(names), allow_unlisted);
+        let policy = Policy::new(Some(names[0].clone()), HashSet::from_iter(names), allow_unlisted);
         let registries = Registries::new(client, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);
