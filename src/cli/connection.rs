@@ -1,6 +1,6 @@
 //! The connection from a client command to the service: address, TLS, token, deadline.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueHint};
 use tonic::{
@@ -16,8 +16,8 @@ use crate::grpc::proto::registry_service_client::RegistryServiceClient;
 /// Where the server is.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
-    /// The server's address; https:// for TLS
-    #[arg(long, env = "REXD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    /// The server's address: https:// for TLS, http:// for plaintext. On loopback, http:// may be left out
+    #[arg(long, env = "REXD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = server_url)]
     server: String,
     /// Certificates to trust beside the system's, PEM
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -34,6 +34,27 @@ pub(super) struct ServerArgs {
     /// Give up after this long, for example 30s; without it, streams may take as long as they need
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+}
+
+/// Reads the address. Plaintext is assumed on loopback alone, so that a token never leaves the host by mistake.
+fn server_url(text: &str) -> Result<String, String> {
+    match text.split_once("://") {
+        Some(("http" | "https", _)) => Ok(text.to_owned()),
+        Some(_) => Err("must start with http:// or https://".to_owned()),
+        None => {
+            let authority: http::uri::Authority =
+                text.parse().map_err(|_| "must be a URL such as http://127.0.0.1:50051".to_owned())?;
+            if is_loopback(authority.host()) {
+                return Ok(format!("http://{text}"));
+            }
+            Err(format!("has no scheme: write https://{text} for TLS, or http://{text} for plaintext"))
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -97,12 +118,9 @@ impl ServerArgs {
     }
 }
 
-/// Whether what is sent can be read on the way.
+/// Whether others on the network can read what is sent.
 fn sends_in_clear_text(server: &http::Uri) -> bool {
-    let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback =
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    server.scheme_str() != Some("https") && !is_loopback
+    server.scheme_str() != Some("https") && !is_loopback(server.host().unwrap_or_default())
 }
 
 /// A status as a person reads it: the code, the stable reason, the message.
@@ -119,4 +137,30 @@ fn root(error: &dyn std::error::Error) -> String {
         cause = next;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::server_url;
+
+    #[test]
+    fn an_address_without_a_scheme_is_plaintext_on_loopback_only() {
+        for address in ["127.0.0.1:50051", "127.8.9.1:1", "[::1]:50051", "localhost:50051", "localhost"] {
+            assert_eq!(server_url(address), Ok(format!("http://{address}")));
+        }
+        for address in ["rexd.internal:50051", "10.0.0.1:50051", "localhost.example.com", "[::2]:50051"] {
+            let problem = format!("write https://{address} for TLS, or http://{address} for plaintext");
+            assert!(server_url(address).is_err_and(|error| error.ends_with(&problem)), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_scheme_is_taken_unchanged() {
+        for address in ["http://rexd.internal:50051", "https://127.0.0.1:50051"] {
+            assert_eq!(server_url(address), Ok(address.to_owned()));
+        }
+        for wrong in ["dns:///rexd:50051", "", "a b"] {
+            assert!(server_url(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }
