@@ -20,6 +20,7 @@ mod demo;
 mod failure;
 mod image;
 mod output;
+mod part_file;
 mod serve;
 mod wiring;
 

@@ -5,6 +5,7 @@
 mod content;
 mod fault;
 mod registry;
+mod resume;
 mod scripted;
 #[path = "../support/mod.rs"]
 mod support;
