@@ -5,6 +5,7 @@ mod callers;
 mod errors;
 mod hostile;
 mod output;
+mod reference;
 mod values;
 
 use std::fs;
