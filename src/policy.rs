@@ -1,5 +1,5 @@
-//! Who may reach what: the registries of the configuration, and of those the ones that a caller may read. Pure: the address
-//! guard below asks the network's questions, and `callers` finds out who calls.
+//! Which registries the service may reach, and what each caller may read of them. No I/O: the egress guard checks
+//! addresses, and `callers` identifies the caller.
 
 use std::{collections::HashSet, str::FromStr, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     oci::{ParseError, Registry, Repository},
 };
 
-/// The operator's word on registries.
+/// The registries that the service may reach.
 #[derive(Debug, Clone)]
 pub struct Policy {
     default_registry: Option<Registry>,
@@ -29,10 +29,19 @@ impl Policy {
         self.default_registry.as_ref()
     }
 
-    /// Lets a caller's call to a registry pass, or says why not.
-    pub fn admit(&self, caller: &Caller, registry: &Registry, wanted: Wanted<'_>) -> Result<(), RexError> {
+    /// Checks that a caller may make a call to a registry.
+    ///
+    /// # Errors
+    ///
+    /// [`RexError::CallerNotAllowed`] or [`RexError::RegistryNotAllowed`].
+    pub fn admit(
+        &self,
+        caller: &Caller,
+        registry: &Registry,
+        resource: Resource<'_>,
+    ) -> Result<(), RexError> {
         // First, so that a caller does not learn what else is configured.
-        caller.admit(registry, wanted)?;
+        caller.admit(registry, resource)?;
         if !self.allow_unlisted && !self.listed.contains(registry) {
             return Err(RexError::RegistryNotAllowed {
                 at: At { registry: registry.to_string(), ..At::default() },
@@ -44,10 +53,10 @@ impl Policy {
     }
 }
 
-/// What a call is about, as far as grants care.
+/// What a call reads, as far as grants distinguish it.
 #[derive(Debug, Clone, Copy)]
-pub enum Wanted<'a> {
-    /// That the registry answers; no content of it.
+pub enum Resource<'a> {
+    /// Whether the registry responds; none of its content.
     Ping,
     /// The names of all repositories.
     Catalog,
@@ -55,7 +64,7 @@ pub enum Wanted<'a> {
     Repository(&'a Repository),
 }
 
-/// Who calls, and what it may read.
+/// A caller and what it may read.
 #[derive(Debug, Clone)]
 pub struct Caller {
     name: Arc<str>,
@@ -63,13 +72,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller with what it was granted; without a grant, it may read nothing.
+    /// A caller with these grants. Without a grant it may read nothing.
     #[must_use]
     pub fn new(name: &str, grants: Vec<Grant>) -> Self {
         Self { name: name.into(), grants: grants.into() }
     }
 
-    /// Whoever calls a service that tells no callers apart: it may read whatever the service may.
+    /// The caller of every call when no callers are configured. It may read whatever the service may.
     #[must_use]
     pub fn anybody() -> Self {
         Self::new("anybody", vec![Grant::Everything])
@@ -81,14 +90,14 @@ impl Caller {
         &self.name
     }
 
-    fn admit(&self, registry: &Registry, wanted: Wanted<'_>) -> Result<(), RexError> {
-        if self.grants.iter().any(|grant| grant.covers(registry, wanted)) {
+    fn admit(&self, registry: &Registry, resource: Resource<'_>) -> Result<(), RexError> {
+        if self.grants.iter().any(|grant| grant.covers(registry, resource)) {
             return Ok(());
         }
-        let (repository, what) = match wanted {
-            Wanted::Ping => (None, "the registry"),
-            Wanted::Catalog => (None, "the whole registry, which a catalog names"),
-            Wanted::Repository(repository) => (Some(repository.to_string()), "the repository"),
+        let (repository, what) = match resource {
+            Resource::Ping => (None, "the registry"),
+            Resource::Catalog => (None, "the whole registry, which a catalog names"),
+            Resource::Repository(repository) => (Some(repository.to_string()), "the repository"),
         };
         Err(RexError::CallerNotAllowed {
             at: At { registry: registry.to_string(), repository, ..At::default() },
@@ -100,43 +109,43 @@ impl Caller {
     }
 }
 
-/// What a caller may read, as it is written: `ghcr.io`, `ghcr.io/org/`, `ghcr.io/org/app`, or `*`.
+/// What a caller may read, in the form of the configuration: `ghcr.io`, `ghcr.io/org/`, `ghcr.io/org/app`, or `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
     /// Whatever the service may read.
     Everything,
     /// A registry: its catalog, and every repository.
     Registry(Registry),
-    /// The repositories of a registry whose names begin with these path segments and go on after them.
-    Below(Registry, Repository),
+    /// The repositories whose names start with these path segments and have at least one more.
+    Prefix(Registry, Repository),
     /// One repository.
     Repository(Registry, Repository),
 }
 
 impl Grant {
-    /// The registry it is about; `None` if it is about all.
+    /// The registry of the grant; `None` for all registries.
     #[must_use]
     pub fn registry(&self) -> Option<&Registry> {
         match self {
             Self::Everything => None,
-            Self::Registry(registry) | Self::Below(registry, _) | Self::Repository(registry, _) => {
+            Self::Registry(registry) | Self::Prefix(registry, _) | Self::Repository(registry, _) => {
                 Some(registry)
             }
         }
     }
 
-    fn covers(&self, registry: &Registry, wanted: Wanted<'_>) -> bool {
+    fn covers(&self, registry: &Registry, resource: Resource<'_>) -> bool {
         if self.registry().is_some_and(|granted| granted != registry) {
             return false;
         }
-        match (self, wanted) {
-            (Self::Everything | Self::Registry(_), _) | (_, Wanted::Ping) => true,
-            (Self::Below(..) | Self::Repository(..), Wanted::Catalog) => false,
-            (Self::Below(_, prefix), Wanted::Repository(repository)) => {
+        match (self, resource) {
+            (Self::Everything | Self::Registry(_), _) | (_, Resource::Ping) => true,
+            (Self::Prefix(..) | Self::Repository(..), Resource::Catalog) => false,
+            (Self::Prefix(_, prefix), Resource::Repository(repository)) => {
                 let rest = repository.as_str().strip_prefix(prefix.as_str());
                 rest.is_some_and(|rest| rest.starts_with('/'))
             }
-            (Self::Repository(_, granted), Wanted::Repository(repository)) => granted == repository,
+            (Self::Repository(_, granted), Resource::Repository(repository)) => granted == repository,
         }
     }
 }
@@ -154,7 +163,7 @@ impl FromStr for Grant {
         let registry: Registry = registry.parse()?;
         match path.strip_suffix('/') {
             // Not `Repository::of`: on Docker Hub, `docker.io/org/` is not below `library`.
-            Some(prefix) => Ok(Self::Below(registry, prefix.parse()?)),
+            Some(prefix) => Ok(Self::Prefix(registry, prefix.parse()?)),
             None => {
                 let repository = Repository::of(&registry, path)?;
                 Ok(Self::Repository(registry, repository))
@@ -175,15 +184,15 @@ mod tests {
     fn may_read(caller: &Caller, registry: &str, repository: &str) -> bool {
         let registry = registry.parse().unwrap();
         let repository = Repository::of(&registry, repository).unwrap();
-        caller.admit(&registry, Wanted::Repository(&repository)).is_ok()
+        caller.admit(&registry, Resource::Repository(&repository)).is_ok()
     }
 
     fn may_list(caller: &Caller, registry: &str) -> bool {
-        caller.admit(&registry.parse().unwrap(), Wanted::Catalog).is_ok()
+        caller.admit(&registry.parse().unwrap(), Resource::Catalog).is_ok()
     }
 
     fn may_ping(caller: &Caller, registry: &str) -> bool {
-        caller.admit(&registry.parse().unwrap(), Wanted::Ping).is_ok()
+        caller.admit(&registry.parse().unwrap(), Resource::Ping).is_ok()
     }
 
     #[test]
@@ -238,18 +247,18 @@ mod tests {
     }
 
     #[test]
-    fn a_star_is_whatever_the_service_may_read() {
+    fn a_star_grants_whatever_the_service_may_read() {
         let caller = caller(&["*"]);
         assert!(may_list(&caller, "ghcr.io") && may_read(&caller, "quay.io", "org/app"));
         let policy = Policy::new(None, HashSet::from(["ghcr.io".parse().unwrap()]), false);
         assert!(matches!(
-            policy.admit(&caller, &"quay.io".parse().unwrap(), Wanted::Ping),
+            policy.admit(&caller, &"quay.io".parse().unwrap(), Resource::Ping),
             Err(RexError::RegistryNotAllowed { .. })
         ));
     }
 
     #[test]
-    fn what_is_not_a_grant_is_refused() {
+    fn invalid_grants_are_rejected() {
         for text in [
             "",
             "/",

@@ -1,9 +1,9 @@
 //! A file that may change while the service runs, and what was read from it last.
 //!
-//! The file is looked at when it is needed and the last look is older than a second: no task, no inotify watch to run out
-//! of, and it does not matter how the file changes – in place, by rename, or by Kubernetes swapping `..data`. A file that
-//! turns bad keeps the last good content in use and says so in the log. One that is gone is as an empty one: good where that
-//! means nothing, bad where something must be there.
+//! The file is read again when its content is needed and the last read is older than a second. This needs no task and no
+//! inotify watch, and works however the file changes: in place, by rename, or when Kubernetes swaps `..data`. If the new
+//! content is invalid, the last valid content stays in use and a warning is logged. A file that was removed is treated as
+//! empty; the parser decides whether an empty file is valid.
 
 use std::{
     fs, io,
@@ -19,16 +19,16 @@ use tokio::{
     time::Instant,
 };
 
-/// How long a look is good for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long content is used before the file is read again.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// The most that is read; a Kubernetes Secret holds at most 1 MiB.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Makes content of a file's bytes; the error says what is wrong, without quoting a secret.
+/// Parses the bytes of a file. The error says what is wrong, without quoting a secret.
 pub(crate) type Parse<T> = fn(&[u8]) -> Result<T, String>;
 
-/// What a file held when it was last good.
+/// The last valid content of a file.
 #[derive(Debug)]
 pub(crate) struct ReloadedFile<T>(Arc<File<T>>);
 
@@ -37,75 +37,76 @@ struct File<T> {
     path: PathBuf,
     parse: Parse<T>,
     current: RwLock<Arc<T>>,
-    look: Arc<Mutex<Look>>,
+    last_check: Arc<Mutex<LastCheck>>,
 }
 
 #[derive(Debug)]
-struct Look {
+struct LastCheck {
     next: Instant,
-    /// The hash of what the file held: the bytes may be a secret, and are kept by whoever parsed them, or by nobody.
+    /// The hash of the file's bytes. The bytes themselves may be a secret; only the parsed content keeps them.
     seen: [u8; 32],
 }
 
 impl<T: Send + Sync + 'static> ReloadedFile<T> {
-    /// Reads the file for the first time; whatever is wrong with it is an error.
+    /// Reads the file for the first time. An unreadable or invalid file is an error.
     pub(crate) fn open(path: &Path, parse: Parse<T>) -> Result<Self, String> {
         let say = |problem: String| format!("{}: {problem}", path.display());
         let bytes = read(path).map_err(|error| say(error.to_string()))?;
         let content = parse(&bytes).map_err(say)?;
-        let look = Look { next: Instant::now() + LOOK_EVERY, seen: Sha256::digest(&bytes).into() };
+        let last_check =
+            LastCheck { next: Instant::now() + CHECK_EVERY, seen: Sha256::digest(&bytes).into() };
         Ok(Self(Arc::new(File {
             path: path.to_owned(),
             parse,
             current: RwLock::new(Arc::new(content)),
-            look: Arc::new(Mutex::new(look)),
+            last_check: Arc::new(Mutex::new(last_check)),
         })))
     }
 
     /// The content; at most a second old.
     pub(crate) async fn get(&self) -> Arc<T> {
-        // Who finds somebody looking goes on with what there is.
-        if let Ok(look) = Arc::clone(&self.0.look).try_lock_owned()
-            && look.next <= Instant::now()
+        // While another call reads the file, this one uses the current content.
+        if let Ok(last_check) = Arc::clone(&self.0.last_check).try_lock_owned()
+            && last_check.next <= Instant::now()
         {
-            self.look_again(look).await;
+            self.check_again(last_check).await;
         }
         self.last()
     }
 
-    /// Looks at the file now, whenever the last look was.
+    /// Reads the file now, however recent the last read is.
     pub(crate) async fn refresh(&self) {
-        let look = Arc::clone(&self.0.look).lock_owned().await;
-        self.look_again(look).await;
+        let last_check = Arc::clone(&self.0.last_check).lock_owned().await;
+        self.check_again(last_check).await;
     }
 
-    /// The content as it was at the last look.
+    /// The content of the last read.
     pub(crate) fn last(&self) -> Arc<T> {
         Arc::clone(&self.0.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// In a task of its own: a call that is cancelled meanwhile does not take the look with it.
-    async fn look_again(&self, look: OwnedMutexGuard<Look>) {
+    /// Runs in a task of its own, so that cancelling the call does not cancel the read.
+    async fn check_again(&self, last_check: OwnedMutexGuard<LastCheck>) {
         let file = Arc::clone(&self.0);
-        if let Err(error) = tokio::task::spawn_blocking(move || file.look_again(look)).await {
-            tracing::error!(file = %self.0.path.display(), %error, "a file could not be looked at");
+        if let Err(error) = tokio::task::spawn_blocking(move || file.check_again(last_check)).await {
+            tracing::error!(file = %self.0.path.display(), %error, "the task that reads a file again failed");
         }
     }
 }
 
 impl<T> File<T> {
-    fn look_again(&self, mut look: OwnedMutexGuard<Look>) {
-        look.next = Instant::now() + LOOK_EVERY;
+    fn check_again(&self, mut last_check: OwnedMutexGuard<LastCheck>) {
+        last_check.next = Instant::now() + CHECK_EVERY;
         let (bytes, gone) = match read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Ok(Vec::new()), Some(error)),
             read => (read, None),
         };
         let content = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
             let seen = Sha256::digest(&bytes).into();
-            if look.seen == seen {
+            if last_check.seen == seen {
                 return Ok(None);
             }
-            look.seen = seen;
+            last_check.seen = seen;
             let content = (self.parse)(&bytes);
             content.map(Some).map_err(|problem| gone.map_or(problem, |error| error.to_string()))
         });
@@ -116,7 +117,7 @@ impl<T> File<T> {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
             }
             Err(problem) => {
-                tracing::warn!(file = %self.path.display(), problem, "a changed file is broken; its last good content stays in use");
+                tracing::warn!(file = %self.path.display(), problem, "a changed file is invalid; its last valid content stays in use");
             }
         }
     }

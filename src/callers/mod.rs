@@ -1,10 +1,10 @@
-//! Who calls: what a call shows – a token or a certificate – makes it one of the configured callers, or nobody.
+//! Identifies who makes a call, from its bearer token or its client certificate.
 //!
-//! Without configured callers, everybody who can connect is one and the same. With them, what a call shows is all that
-//! counts: it must be of exactly one caller, a token that is wrong is refused even beside a good certificate, and who shows
-//! nothing is refused unless the operator named a caller for that.
+//! Without configured callers, every call has the same caller, [`Caller::anybody`]. With them, a call's credentials must
+//! match exactly one caller. A call with an unknown token is refused even if its certificate is known. A call without
+//! credentials is refused unless the configuration has an anonymous caller.
 //!
-//! Finding out is all that happens here; what the caller may do is the policy's.
+//! This module only identifies the caller. [`crate::policy`] decides what the caller may read.
 
 mod certificate;
 mod tokens;
@@ -13,143 +13,143 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
-use self::tokens::{Presented, Tokens};
+use self::tokens::{PresentedToken, Tokens};
 use crate::{error::RexError, policy::Caller, reloaded_file::ReloadedFile};
 
-/// How a caller is known.
+/// How calls of a caller are recognised.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// By a token in `authorization: Bearer`, which stands on a line of this file.
+    /// By a token in `authorization: Bearer` that is a line of this file.
     TokenFile(PathBuf),
     /// By a verified certificate with one of these DNS names or URIs as subject alternative name.
     CertificateNames(BTreeSet<String>),
-    /// By showing nothing that says otherwise.
+    /// By having neither a token nor a certificate of another caller.
     Anonymous,
 }
 
-/// What a call shows.
+/// The credentials that came with a call.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Shown<'a> {
+pub struct CallCredentials<'a> {
     /// The value of `authorization`; of several, the first.
     pub authorization: Option<&'a [u8]>,
-    /// The client certificate, which the listener has verified.
+    /// The client certificate, verified by the listener.
     pub certificate: Option<&'a CertificateDer<'static>>,
 }
 
 /// Who may call.
 #[derive(Debug)]
 pub enum Callers {
-    /// Everybody who can connect, as this caller: nobody is asked who they are.
+    /// Every call has this caller; no credentials are required.
     Anybody(Caller),
-    /// The callers of the configuration, and nobody else.
-    Known(Known),
+    /// Only the configured callers may call.
+    Known(KnownCallers),
 }
 
-/// The callers of the configuration.
+/// The configured callers.
 #[derive(Debug)]
-pub struct Known(Vec<(Caller, Evidence)>);
+pub struct KnownCallers(Vec<(Caller, Proof)>);
 
-/// What makes a call a caller's.
+/// What identifies a call as one of a caller.
 #[derive(Debug)]
-enum Evidence {
+enum Proof {
     Tokens(ReloadedFile<Tokens>),
     CertificateNames(BTreeSet<String>),
     Nothing,
 }
 
 impl Callers {
-    /// Everybody who can connect, and may read whatever the service may.
+    /// Every call is accepted, and may read whatever the service may.
     #[must_use]
     pub fn anybody() -> Self {
         Self::Anybody(Caller::anybody())
     }
 
-    /// These callers and nobody else.
+    /// Only these callers may call.
     ///
     /// # Errors
     ///
-    /// A sentence for every caller whose file of tokens cannot be used, or who cannot be told from another.
+    /// One sentence for each caller whose token file cannot be used, or whose credentials are also those of another caller.
     pub fn known(callers: impl IntoIterator<Item = (Caller, Identity)>) -> Result<Self, Vec<String>> {
-        let (mut known, mut problems) = (Vec::<(Caller, Evidence)>::new(), Vec::new());
+        let (mut known, mut problems) = (Vec::<(Caller, Proof)>::new(), Vec::new());
         for (caller, identity) in callers {
-            match Evidence::of(identity) {
-                Ok(evidence) => {
-                    let same = known.iter().find(|(_, other)| evidence.is_shared_with(other));
+            match Proof::new(identity) {
+                Ok(proof) => {
+                    let same = known.iter().find(|(_, other)| proof.matches_same_call_as(other));
                     problems.extend(same.map(|(other, _)| {
-                        format!("callers.{}: shows the same as {}", caller.name(), other.name())
+                        format!("callers.{}: has the same credentials as {}", caller.name(), other.name())
                     }));
-                    known.push((caller, evidence));
+                    known.push((caller, proof));
                 }
                 Err(problem) => problems.push(format!("callers.{}: {problem}", caller.name())),
             }
         }
-        if problems.is_empty() { Ok(Self::Known(Known(known))) } else { Err(problems) }
+        if problems.is_empty() { Ok(Self::Known(KnownCallers(known))) } else { Err(problems) }
     }
 
-    /// The caller that shows this.
+    /// The caller that these credentials belong to.
     ///
     /// # Errors
     ///
-    /// [`RexError::CallerUnknown`], which says what to show instead.
-    pub async fn identify(&self, shown: Shown<'_>) -> Result<Caller, RexError> {
+    /// [`RexError::CallerUnknown`], whose message says which credentials to send.
+    pub async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Caller, RexError> {
         match self {
             Self::Anybody(caller) => Ok(caller.clone()),
-            Self::Known(known) => known.identify(shown).await,
+            Self::Known(known) => known.identify(credentials).await,
         }
     }
 }
 
-impl Known {
-    async fn identify(&self, shown: Shown<'_>) -> Result<Caller, RexError> {
-        let presented = shown.authorization.map(Presented::of).transpose().map_err(refuse)?;
-        let names = shown.certificate.map(certificate::names).unwrap_or_default();
+impl KnownCallers {
+    async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Caller, RexError> {
+        let presented = credentials.authorization.map(PresentedToken::parse).transpose().map_err(refuse)?;
+        let names = credentials.certificate.map(certificate::names).unwrap_or_default();
         let (mut found, mut anonymous) = (None, None);
-        for (caller, evidence) in &self.0 {
-            let is_it = match evidence {
-                Evidence::Tokens(file) => match &presented {
-                    Some(token) => file.get().await.hold(token),
+        for (caller, proof) in &self.0 {
+            let matches = match proof {
+                Proof::Tokens(file) => match &presented {
+                    Some(token) => file.get().await.contains(token),
                     None => false,
                 },
-                Evidence::CertificateNames(accepted) => {
+                Proof::CertificateNames(accepted) => {
                     presented.is_none() && names.iter().any(|name| accepted.contains(*name))
                 }
-                Evidence::Nothing => {
+                Proof::Nothing => {
                     anonymous = Some(caller);
                     false
                 }
             };
-            if is_it && found.replace(caller).is_some() {
+            if matches && found.replace(caller).is_some() {
                 tracing::warn!(
-                    "what a call shows is of more than one caller of the configuration; it is refused"
+                    "a call was refused: its credentials belong to more than one configured caller"
                 );
                 return Err(refuse(
-                    "what the call shows is of more than one caller; the operator must tell them apart",
+                    "the credentials belong to more than one caller; the operator must give each caller its own",
                 ));
             }
         }
         match (found, presented, anonymous) {
             (Some(caller), ..) | (None, None, Some(caller)) => Ok(caller.clone()),
-            (None, Some(_), _) => Err(refuse("the token is not known here")),
+            (None, Some(_), _) => Err(refuse("the token belongs to no caller of this service")),
             (None, None, None) => Err(refuse(
-                "the service wants to know who calls; send the caller's token as `authorization: Bearer …`, or a \
+                "the call has no credentials; send the caller's token as `authorization: Bearer …`, or use a client \
                  certificate that names a caller",
             )),
         }
     }
 }
 
-impl Evidence {
-    /// Whether something makes a call both callers'.
-    fn is_shared_with(&self, other: &Self) -> bool {
+impl Proof {
+    /// Whether one call could match both.
+    fn matches_same_call_as(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Tokens(a), Self::Tokens(b)) => a.last().share_one_with(&b.last()),
+            (Self::Tokens(a), Self::Tokens(b)) => a.last().overlaps(&b.last()),
             (Self::CertificateNames(a), Self::CertificateNames(b)) => !a.is_disjoint(b),
             (Self::Nothing, Self::Nothing) => true,
             _ => false,
         }
     }
 
-    fn of(identity: Identity) -> Result<Self, String> {
+    fn new(identity: Identity) -> Result<Self, String> {
         Ok(match identity {
             Identity::TokenFile(path) => {
                 let file = ReloadedFile::open(&path, Tokens::parse)?;

@@ -1,7 +1,7 @@
-//! Callers' tokens: a file with one on each line, so that a new one can be handed out before the old one ends.
+//! Callers' tokens. A file holds one on each line, so that a new token can be issued before the old one is removed.
 //!
-//! Only hashes are kept. To look a hash up takes a time that tells of the hash alone, which says nothing about the token;
-//! so nobody finds a token by measuring, and none can be printed.
+//! Only hashes are kept, so no token can be printed. The time of a lookup depends on the hash alone, so it reveals nothing
+//! about a token.
 
 use std::collections::HashSet;
 
@@ -18,17 +18,17 @@ type Hash = [u8; 32];
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     hashes: HashSet<Hash>,
-    /// Of the lines that are none, without a word of theirs.
+    /// What is wrong with lines that are not tokens. Never quotes a line.
     problems: Vec<String>,
 }
 
-/// The token that a call shows.
-pub(super) struct Presented(Hash);
+/// The token that came with a call.
+pub(super) struct PresentedToken(Hash);
 
 impl Tokens {
-    /// Reads a file: a token on each line; empty lines and such that begin with `#` are none. A line that cannot be a token
-    /// is passed over, and never makes the whole file bad: the last good content would then stay in use, and with it a token
-    /// that was just taken out.
+    /// Reads a file with a token on each line. Empty lines and lines that begin with `#` are skipped. A line that cannot be
+    /// a token is skipped too, with a warning. It must not make the whole file invalid: the last valid content would stay in
+    /// use, and with it a token that was just removed.
     #[expect(clippy::unnecessary_wraps, reason = "as the parser of a reloaded file")]
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut tokens = Self::default();
@@ -43,7 +43,7 @@ impl Tokens {
                     tracing::warn!(
                         line = number,
                         problem,
-                        "a line of a file of callers' tokens is passed over"
+                        "a line of a token file is not a token and is skipped"
                     );
                     tokens.problems.push(format!("line {number} {problem}"));
                 }
@@ -52,25 +52,25 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// What is wrong with them, for the start to end with.
+    /// Why the service must not start with this file.
     pub(super) fn problem(&self) -> Option<String> {
         let none = self.hashes.is_empty().then(|| "holds no token".to_owned());
         self.problems.first().cloned().or(none)
     }
 
-    pub(super) fn share_one_with(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         !self.hashes.is_disjoint(&other.hashes)
     }
 
-    pub(super) fn hold(&self, token: &Presented) -> bool {
+    pub(super) fn contains(&self, token: &PresentedToken) -> bool {
         self.hashes.contains(&token.0)
     }
 }
 
-impl Presented {
+impl PresentedToken {
     /// Reads the value of `authorization`: `Bearer` and a token (RFC 6750, section 2.1).
-    pub(super) fn of(authorization: &[u8]) -> Result<Self, &'static str> {
-        const WANTED: &str = "what is shown must be `Bearer` and the caller's token";
+    pub(super) fn parse(authorization: &[u8]) -> Result<Self, &'static str> {
+        const WANTED: &str = "the authorization header must be `Bearer` and the caller's token";
         let (scheme, token) = authorization.split_at_checked("Bearer ".len()).ok_or(WANTED)?;
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
             return Err(WANTED);
@@ -79,7 +79,8 @@ impl Presented {
     }
 }
 
-/// What can stand in a header (RFC 6750, `b64token`, and what people use besides), and cannot be guessed.
+/// Checks that a token can be sent in a header and cannot be guessed. More characters are allowed than in the `b64token`
+/// of RFC 6750, because people use them.
 fn check(token: &[u8]) -> Result<(), &'static str> {
     if !token.iter().all(u8::is_ascii_graphic) {
         return Err("holds a space or a character that is not ASCII; a token has neither");
@@ -104,7 +105,7 @@ mod tests {
 
     fn accepts(file: &str, authorization: &str) -> bool {
         let tokens = Tokens::parse(file.as_bytes()).unwrap();
-        Presented::of(authorization.as_bytes()).is_ok_and(|token| tokens.hold(&token))
+        PresentedToken::parse(authorization.as_bytes()).is_ok_and(|token| tokens.contains(&token))
     }
 
     #[test]
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_commented_out_is_none() {
+    fn a_line_that_is_commented_out_is_no_token() {
         for comment in [format!("# {OLD}"), format!("#{OLD}"), format!("  #{OLD}"), "# a note".to_owned()] {
             let file = format!("{comment}\n{NEW}\n");
             assert_eq!(Tokens::parse(file.as_bytes()).unwrap().problem(), None);

@@ -1,4 +1,4 @@
-//! The unary commands: ping, catalog, tags, manifest – for people, `helm test` and exec probes.
+//! The unary commands ping, catalog, tags and manifest, for people, `helm test` and exec probes.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::grpc::proto::{
     AuthScheme, Descriptor, GetManifestRequest, ListCatalogRequest, ListTagsRequest, PingRequest,
 };
 
-/// A tag's reference when none is written, as for every Docker user.
+/// The reference of an image without a tag, as in Docker.
 const DEFAULT_TAG: &str = "latest";
 
 #[derive(Debug, Args)]
 pub(super) struct PingArgs {
-    /// The registry, for example ghcr.io; empty for the server's default
+    /// The registry, for example ghcr.io; leave it out for the service's default
     #[arg(default_value = "")]
     registry: String,
     #[command(flatten)]
@@ -28,7 +28,7 @@ pub(super) struct PingArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct CatalogArgs {
-    /// The registry, for example registry.internal:5000; empty for the server's default
+    /// The registry, for example registry.internal:5000; leave it out for the service's default
     #[arg(default_value = "")]
     registry: String,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(super) struct TagsArgs {
 pub(super) struct ManifestArgs {
     /// The image, for example ghcr.io/org/app:v1
     image: String,
-    /// Pick an index's entry, for example linux/arm64
+    /// For an index, print the manifest of this platform, for example linux/arm64
     #[arg(long, default_value = "", hide_default_value = true)]
     platform: String,
     #[command(flatten)]
@@ -56,19 +56,23 @@ pub(super) struct ManifestArgs {
 
 pub(super) async fn ping(args: PingArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
-    let answer = client
+    let response = client
         .ping(args.server.request(PingRequest { registry: args.registry })?)
         .await
         .map_err(status_failure)?;
-    let answer = answer.into_inner();
-    let scheme = match answer.auth_scheme() {
+    let response = response.into_inner();
+    let scheme = match response.auth_scheme() {
         AuthScheme::Unspecified => "unknown",
         AuthScheme::None => "none",
         AuthScheme::Basic => "basic",
         AuthScheme::Bearer => "bearer",
     };
-    let latency = answer.latency.and_then(|latency| Duration::try_from(latency).ok()).unwrap_or_default();
-    print(&format!("{} answers: auth {scheme}, {:.1} ms\n", answer.registry, latency.as_secs_f64() * 1000.0))
+    let latency = response.latency.and_then(|latency| Duration::try_from(latency).ok()).unwrap_or_default();
+    print(&format!(
+        "{} answers: auth {scheme}, {:.1} ms\n",
+        response.registry,
+        latency.as_secs_f64() * 1000.0
+    ))
 }
 
 pub(super) async fn catalog(args: CatalogArgs) -> Result<(), Failure> {

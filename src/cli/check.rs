@@ -1,4 +1,4 @@
-//! `rexd check-config`: what the file says, and with `--connect` whether each registry agrees.
+//! `rexd check-config`: checks the configuration, and with `--connect` pings each registry.
 
 use clap::Args;
 use tokio::time::Instant;
@@ -10,28 +10,28 @@ use crate::client::{AuthScheme, Pong};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Ping each configured registry, and say which step works or fails
+    /// Also ping each configured registry and report which step fails
     #[arg(long)]
     connect: bool,
 }
 
-/// A registry that does not answer within this time is said to be unreachable.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(45);
+/// A registry that does not respond within this time is reported as unreachable.
+const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(45);
 
 pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     let config = wiring::load(&args.config)?.config;
     let client = wiring::client(&config)?;
     wiring::callers(&config)?;
     if !args.connect {
-        return print("the configuration is good\n");
+        return print("the configuration is valid\n");
     }
     let mut failures = 0;
     for (name, entry) in &config.registries {
         let registry = wiring::name_of(name)?;
         let url = entry.url.as_ref().map(|url| url.as_url().to_string());
         let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) { "no TLS" } else { "TLS" };
-        let ping = client.ping(&registry, Some(Instant::now() + PATIENCE));
-        let line = match tokio::time::timeout(PATIENCE, ping).await {
+        let ping = client.ping(&registry, Some(Instant::now() + PING_TIMEOUT));
+        let line = match tokio::time::timeout(PING_TIMEOUT, ping).await {
             Ok(Ok(pong)) => format!("ok      {registry}: name, {tls}, {}", describe(&pong)),
             Ok(Err(error)) => {
                 failures += 1;
@@ -39,7 +39,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
             }
             Err(_) => {
                 failures += 1;
-                format!("failed  {registry}: no answer within {PATIENCE:?}")
+                format!("failed  {registry}: no response within {PING_TIMEOUT:?}")
             }
         };
         print(&format!("{line}\n"))?;
@@ -52,35 +52,35 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
 
 fn describe(pong: &Pong) -> String {
     let sign_in = match (pong.scheme, pong.signed_in) {
-        (AuthScheme::None, _) => "no sign-in asked for",
+        (AuthScheme::None, _) => "no sign-in required",
         (AuthScheme::Basic, true) => "signed in with a password",
         (AuthScheme::Bearer, true) => "signed in with a token",
         (AuthScheme::Basic | AuthScheme::Bearer, false) => {
-            "not signed in: it asks for a sign-in, and there is no credential for the registry as a whole"
+            "not signed in: the registry requires a sign-in, and no configured credential is for the whole registry"
         }
     };
     format!("{sign_in}, {:.0} ms", pong.latency.as_secs_f64() * 1000.0)
 }
 
-/// What the operator may change.
+/// What the operator can check or change.
 fn hint(error: &crate::RexError) -> &'static str {
     use crate::RexError as E;
     match error {
         E::Network { problem, .. } if problem.starts_with("TLS failed: received fatal alert") => {
-            "; the registry may want a client certificate: client_cert_file with client_key_file"
+            "; the registry may require a client certificate: set client_cert_file and client_key_file"
         }
         E::Network { problem, .. } if problem.starts_with("TLS") => {
-            "; a private certificate authority goes into ca_file"
+            "; if the registry has a private certificate authority, set ca_file"
         }
         // The alert can be lost: a registry that closes before it has read the request resets the connection.
         E::Network { problem, .. } if problem.starts_with("the connection broke") => {
-            "; check the url, the network and the proxy; a registry that wants a client certificate (client_cert_file \
-             with client_key_file) can end a connection so, too"
+            "; check the url, the network and the proxy; a registry that requires a client certificate (client_cert_file \
+             and client_key_file) may also close the connection"
         }
         E::Network { .. } => "; check the url, the network and the proxy",
         E::Timeout { .. } => "; check the url and the network, or raise the registry's timeouts",
         E::Authentication { .. } => "; check the registry's credentials",
-        E::Validation { .. } => "; check that the url is a registry's, and its path prefix",
+        E::Validation { .. } => "; check that the url is that of a registry, including its path prefix",
         E::InvalidArgument { .. }
         | E::CallerUnknown { .. }
         | E::CallerNotAllowed { .. }

@@ -10,13 +10,13 @@ pub(super) struct ConfigArgs {
     /// The configuration file, YAML
     #[arg(long, env = "REXD_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
-    /// Where callers connect, instead of the configured address
+    /// Address of the gRPC listener; overrides the configuration
     #[arg(long, value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
-    /// Where /livez and /readyz are asked for, instead of the configured address
+    /// Address of the listener for /livez and /readyz; overrides the configuration
     #[arg(long, value_name = "ADDRESS")]
     pub(super) ops_listen: Option<String>,
-    /// Reach any public https registry, not only the listed ones
+    /// Allow any public https registry, not only the listed ones
     #[arg(long)]
     pub(super) allow_unlisted: bool,
 }

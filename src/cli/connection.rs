@@ -13,25 +13,25 @@ use tonic_types::StatusExt as _;
 use super::failure::Failure;
 use crate::grpc::proto::registry_service_client::RegistryServiceClient;
 
-/// Where the server is.
+/// How to connect to the service.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     /// The server's address: https:// for TLS, http:// for plaintext. On loopback, http:// may be left out
     #[arg(long, env = "REXD_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = server_url)]
     server: String,
-    /// Certificates to trust beside the system's, PEM
+    /// PEM file with certificate authorities to trust besides the system's
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     ca: Option<PathBuf>,
-    /// The certificate to show to a server that requires one, PEM
+    /// PEM file with the client certificate, for a server that requires one
     #[arg(long, value_name = "FILE", requires = "key", value_hint = ValueHint::FilePath)]
     cert: Option<PathBuf>,
-    /// The certificate's key, PEM
+    /// PEM file with the private key of --cert
     #[arg(long, value_name = "FILE", requires = "cert", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
-    /// A file with the token that tells the server who calls; of several lines, the first is sent
+    /// File with the caller's token; if it has several lines, the first token is sent
     #[arg(long, env = "REXD_TOKEN_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
     token_file: Option<PathBuf>,
-    /// Give up after this long, for example 30s; without it, streams may take as long as they need
+    /// Fail after this time, for example 30s. Without it, a call has no time limit
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
 }
@@ -62,14 +62,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl ServerArgs {
-    /// Connects, so that an address where nobody listens is said before anything else.
+    /// Connects at once, so that an unreachable server is reported before anything else.
     pub(super) async fn connect(&self) -> Result<RegistryServiceClient<Channel>, Failure> {
         let usage = |error: tonic::transport::Error| {
             Failure::Usage(format!("--server {}: {}", self.server, root(&error)))
         };
         let mut endpoint = Endpoint::from_shared(self.server.clone()).map_err(usage)?;
         if self.token_file.is_some() && sends_in_clear_text(endpoint.uri()) {
-            eprintln!("warning: the token goes to {} in clear text; https:// would not", self.server);
+            eprintln!(
+                "warning: the token is sent to {} in clear text; use https:// to encrypt it",
+                self.server
+            );
         }
         if self.server.starts_with("https://") {
             endpoint = endpoint.tls_config(self.tls()?).map_err(usage)?;
@@ -110,7 +113,7 @@ impl ServerArgs {
             let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
             let token = token.ok_or_else(|| wrong("holds no token".to_owned()))?;
             let mut value = AsciiMetadataValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| wrong("its first line is no token".to_owned()))?;
+                .map_err(|_| wrong("its first line is not a token".to_owned()))?;
             value.set_sensitive(true);
             request.metadata_mut().insert("authorization", value);
         }
@@ -123,7 +126,7 @@ fn sends_in_clear_text(server: &http::Uri) -> bool {
     server.scheme_str() != Some("https") && !is_loopback(server.host().unwrap_or_default())
 }
 
-/// A status as a person reads it: the code, the stable reason, the message.
+/// A failure with the status' code, reason and message.
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn status_failure(status: Status) -> Failure {
     let reason =

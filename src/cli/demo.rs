@@ -1,5 +1,5 @@
-//! `rexd demo`: the sample registry, the service in front of it, the five RPCs through a real client – and then it goes on
-//! serving, for the lines it printed.
+//! `rexd demo`: runs the sample registry and the service in front of it, calls the five RPCs through a real client, and
+//! keeps serving, so that the printed commands can be tried.
 
 use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
 
@@ -30,10 +30,10 @@ const REGISTRY: &str = "demo.local";
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// Where the service listens; another free port when it is taken
+    /// Address of the service; if it is in use, a free port is chosen
     #[arg(long, default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// End after the five RPCs instead of serving on
+    /// Exit after the five RPCs
     #[arg(long)]
     once: bool,
 }
@@ -82,7 +82,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 fn config(registry: SocketAddr) -> Result<Config, Failure> {
     let environment = [
         ("REXD_REGISTRIES".to_owned(), format!("{{{REGISTRY}: {{url: \"http://{registry}\"}}}}")),
-        // Nobody balances load over a demo.
+        // A demo has no load balancer to wait for.
         ("REXD_LIMITS__DRAIN_PAUSE".to_owned(), "1ms".to_owned()),
         ("REXD_LIMITS__DRAIN_GRACE".to_owned(), "5s".to_owned()),
     ];
@@ -114,18 +114,22 @@ impl Tour {
     async fn ping(&mut self) -> Result<(), Failure> {
         let request = PingRequest { registry: REGISTRY.to_owned() };
         self.show("Ping", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
-        let answer = self.client.ping(request).await.map_err(status_failure)?.into_inner();
+        let response = self.client.ping(request).await.map_err(status_failure)?.into_inner();
         print(&format!(
             "  {} answers with API {:?}, and asks for no sign-in\n",
-            answer.registry, answer.api_version
+            response.registry, response.api_version
         ))
     }
 
     async fn catalog(&mut self) -> Result<(), Failure> {
         let request = ListCatalogRequest { registry: REGISTRY.to_owned(), ..ListCatalogRequest::default() };
         self.show("ListCatalog", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
-        let answer = self.client.list_catalog(request).await.map_err(status_failure)?.into_inner();
-        print(&format!("  {} repositories: {}\n", answer.repositories.len(), answer.repositories.join(", ")))
+        let response = self.client.list_catalog(request).await.map_err(status_failure)?.into_inner();
+        print(&format!(
+            "  {} repositories: {}\n",
+            response.repositories.len(),
+            response.repositories.join(", ")
+        ))
     }
 
     async fn tags(&mut self) -> Result<(), Failure> {
@@ -201,7 +205,7 @@ impl Tour {
 
     async fn blob(&mut self, layer: Descriptor) -> Result<(), Failure> {
         let digest = layer.digest;
-        // The whole blob on a terminal is of no use; its first bytes show what it is.
+        // The command to paste prints only the first bytes, not the whole blob.
         let pasted =
             format!(r#"{{"registry":"{REGISTRY}","repository":"{APP}","digest":"{digest}","limit":64}}"#);
         self.show("StreamBlob", &pasted)?;

@@ -2,13 +2,13 @@
 
 use super::failure::Failure;
 
-/// A repository, and what of it.
+/// A repository and a reference in it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Image {
     /// Empty for the server's default.
     pub(super) registry: String,
     pub(super) repository: String,
-    /// A tag or a digest; a digest wins over a tag beside it, as everywhere.
+    /// A tag or a digest. If both are given, the digest is used.
     pub(super) reference: Option<String>,
 }
 

@@ -24,14 +24,14 @@ mod part_file;
 mod serve;
 mod wiring;
 
-/// One gRPC service for the operations of container registries.
+/// A gRPC service in front of container registries.
 #[derive(Debug, Parser)]
 #[command(name = "rexd", version, about, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What is logged, in the syntax of tracing's EnvFilter: `info`, `rexd=debug`, …
+    /// Log filter in the syntax of tracing's EnvFilter, for example info or rexd=debug
     #[arg(long, global = true, env = "REXD_LOG", value_name = "FILTER")]
     log: Option<String>,
 }
@@ -40,25 +40,25 @@ struct Cli {
 enum Command {
     /// Run the service
     Serve(ConfigArgs),
-    /// Run the service in front of a sample registry, call it, and go on serving
+    /// Run the service in front of a sample registry, call each RPC, and keep serving
     Demo(demo::DemoArgs),
-    /// Ask whether a registry answers and accepts the sign-in
+    /// Check that a registry responds and accepts the sign-in
     Ping(call::PingArgs),
-    /// List the repositories of a registry, one a line
+    /// List the repositories of a registry, one per line
     Catalog(call::CatalogArgs),
-    /// List the tags of a repository, one a line
+    /// List the tags of a repository, one per line
     Tags(call::TagsArgs),
-    /// Print a manifest's exact bytes
+    /// Print the exact bytes of a manifest
     Manifest(call::ManifestArgs),
     /// Save a blob, or a part of it
     Blob(blob::BlobArgs),
-    /// Check the configuration: every error at once, with its file and key
+    /// Check the configuration and report every error, with file, line and key
     CheckConfig(check::CheckArgs),
-    /// Print the effective configuration, redacted, and where each value is from
+    /// Print the configuration in effect, without secrets, and where each value comes from
     PrintConfig(ConfigArgs),
     /// Print the JSON Schema of the configuration file
     Schema,
-    /// Print a shell's completions
+    /// Print the completion script of a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -1,4 +1,4 @@
-//! Configuration -> the parts it configures. The layers below know nothing of [`Config`]; this is where it ends.
+//! Builds the parts of the service from the configuration. The layers below do not know [`Config`].
 
 use std::collections::HashSet;
 
@@ -23,12 +23,12 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
         default_registry: None,
         allow_unlisted: args.allow_unlisted.then_some(true),
     };
-    // A variable that is not text is not one of ours.
+    // The service has no variable that is not UTF-8.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: Vec<_> = environment.collect();
     Config::load(Sources { file: args.config.clone(), environment, flags })
-        .map_err(|errors| Failure::Usage(format!("the configuration is wrong:\n{errors}")))
+        .map_err(|errors| Failure::Usage(format!("the configuration is invalid:\n{errors}")))
 }
 
 /// The service, ready to be mounted; an error names every registry that cannot be set up.
@@ -62,7 +62,7 @@ pub(super) fn callers(config: &Config) -> Result<Callers, Failure> {
         Ok((Caller::new(name, grants.collect::<Result<_, _>>()?), identity))
     });
     Callers::known(callers.collect::<Result<Vec<_>, Failure>>()?)
-        .map_err(|problems| Failure::Usage(format!("callers cannot be told apart:\n{}", problems.join("\n"))))
+        .map_err(|problems| Failure::Usage(format!("the callers cannot be set up:\n{}", problems.join("\n"))))
 }
 
 /// A client of every configured registry.
@@ -82,7 +82,7 @@ pub(super) fn client(config: &Config) -> Result<Client, Failure> {
     };
     Client::new(settings, Box::new(unlisted), limits).map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        Failure::Usage(format!("registries cannot be set up:\n{}", lines.join("\n")))
+        Failure::Usage(format!("the registries cannot be set up:\n{}", lines.join("\n")))
     })
 }
 
@@ -107,7 +107,7 @@ fn settings(
             .map_err(|error| Failure::Usage(format!("registries.{registry}: {error}")))?,
     };
     let own = entry.credentials.iter().flat_map(sources);
-    // Who is not listed was named by a caller, not by the operator, and gets nothing.
+    // An unlisted registry was named by a caller, not by the operator: it gets no credentials.
     let shared = config
         .docker_configs
         .iter()

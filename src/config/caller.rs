@@ -1,5 +1,5 @@
-//! `callers`: who may call, how it is known, and what it may read. Tokens themselves are never configuration, only the names
-//! of the files that hold them, so that they can rotate.
+//! `callers`: who may call, how callers are recognised, and what they may read. The configuration holds the names of token
+//! files, never tokens, so that tokens can be rotated.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -13,20 +13,20 @@ use crate::policy::Grant;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Keys", into = "Keys")]
 pub struct Caller {
-    /// How it is known.
+    /// How the caller is recognised.
     pub identity: CallerIdentity,
-    /// What it may read, as [`Grant`]s are written; never empty.
+    /// What the caller may read, as the text of [`Grant`]s; never empty.
     pub allow: Vec<String>,
 }
 
-/// How a caller is known.
+/// How a caller is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallerIdentity {
     /// By a bearer token on a line of the file.
     TokenFile(PathBuf),
-    /// By a client certificate with one of the names; never empty.
+    /// By a client certificate with one of these names; never empty.
     CertificateNames(BTreeSet<String>),
-    /// By showing nothing.
+    /// By having no credentials.
     Anonymous,
 }
 
@@ -39,21 +39,21 @@ pub enum CallerIdentity {
     {"required": ["anonymous"]},
 ]))]
 struct Keys {
-    /// File with the caller's token, sent as `authorization: Bearer`; of several, one on each line.
+    /// File with the caller's tokens, one on each line. The caller sends one of them as `authorization: Bearer TOKEN`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "file"))]
     token_file: Option<PathBuf>,
-    /// DNS names or URIs (SPIFFE IDs), one of which the caller's certificate has as subject alternative name. Needs
+    /// DNS names or URIs (SPIFFE IDs). The caller's certificate must have one of them as subject alternative name. Needs
     /// `tls.client_ca_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "certificate_names")]
     certificate_names: Option<BTreeSet<String>>,
-    /// true: whoever shows neither a token nor the certificate of another caller.
+    /// true: this entry is for calls with neither a token nor the certificate of another caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "only_true")]
     anonymous: Option<bool>,
-    /// What the caller may read: `ghcr.io` with its catalog, `ghcr.io/org/` all repositories below org, `ghcr.io/org/app`
-    /// that repository, "*" whatever the service may.
+    /// What the caller may read: `ghcr.io` grants a registry with its catalog, `ghcr.io/org/` all repositories below
+    /// org, `ghcr.io/org/app` one repository, and "*" whatever the service may read.
     #[schemars(schema_with = "grants")]
     allow: Vec<String>,
 }

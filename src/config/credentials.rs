@@ -1,5 +1,5 @@
-//! `credentials`: the one identity a registry is reached with. Secrets themselves are never configuration, only the
-//! names of the files that hold them, so that they can rotate.
+//! `credentials`: how the service signs in to a registry. The configuration holds the names of files, never secrets, so
+//! that secrets can be rotated.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `limits`: the bounds of what one caller, or all of them, can use. Nothing in the service grows past these.
+//! `limits`: what one caller, or all callers together, can use. Nothing in the service grows past these limits.
 
 use std::time::Duration;
 
@@ -17,47 +17,47 @@ pub struct Limits {
     /// Largest page of a catalog or tag list accepted from a registry, in bytes.
     #[schemars(range(min = 1024, max = 67_108_864))]
     pub list_page_bytes: usize,
-    /// Largest answer accepted from a token endpoint, and most of an error body that is read, in bytes.
+    /// Largest response accepted from a token service, and the most that is read of an error response, in bytes.
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub auth_body_bytes: usize,
-    /// Most upstream pages one listing may follow; a longer chain is an error, never a short list.
+    /// Most upstream pages that one listing follows. A listing with more pages is an error; it is never cut short.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_pages: u32,
-    /// Blob streams at the same time, over all connections.
+    /// Most blob streams at the same time, over all connections.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_streams: usize,
-    /// Memory that all blob streams, and all answers of more than 16 KiB on their way, may hold together, in bytes.
+    /// Memory that all blob streams and all responses larger than 16 KiB may hold together, in bytes.
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
     pub stream_memory_bytes: usize,
-    /// Connections at the same time.
+    /// Most connections at the same time.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
-    /// Connections at the same time from one peer address.
+    /// Most connections at the same time from one peer address.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_peer: usize,
-    /// Calls at the same time on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS).
+    /// Most calls at the same time on one connection (HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS).
     #[schemars(range(min = 1, max = 100_000))]
     pub max_concurrent_streams: u32,
     /// Largest list of request headers, decoded, in bytes (HTTP/2 SETTINGS_MAX_HEADER_LIST_SIZE).
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub max_header_list_bytes: u32,
-    /// Bytes a call may have waiting for a slow reader before its stream pauses.
+    /// Bytes of one call that may wait for a slow reader before its stream pauses.
     #[schemars(range(min = 16_384, max = 16_777_216))]
     pub send_buffer_bytes: usize,
-    /// Time a new connection has for its TLS handshake, and again for its HTTP/2 preface.
+    /// Time that a new connection has for its TLS handshake, and again for its HTTP/2 preface.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub handshake_timeout: Duration,
-    /// Time a caller may leave a blob stream, or an answer of more than 16 KiB, unread before it is reset; and time a
-    /// connection's peer may take no byte of what waits for it before the connection is closed.
+    /// Time that a caller may leave a blob stream, or a response larger than 16 KiB, unread before the stream is reset. Also
+    /// the time after which a connection is closed if its peer accepts no byte of the data that waits for it.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub write_stall_timeout: Duration,
-    /// Age at which a connection is asked to go (GOAWAY), so that clients find new replicas.
+    /// Age at which a client is asked to open a new connection (GOAWAY), so that clients find new replicas.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub connection_age: Duration,
-    /// Time that calls in flight have after that before the connection is closed.
+    /// Time that calls in flight have after the GOAWAY before the connection is closed.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub connection_age_grace: Duration,

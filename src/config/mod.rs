@@ -1,9 +1,9 @@
 //! Configuration: a YAML file, the environment and the command line make one typed, checked [`Config`].
 //!
 //! The layers are merged as plain values first, each value remembering where it came from, then checked against the
-//! JSON Schema that the types below generate, then given its type, and at last held against the rules that no schema
-//! can express. No step stops at its first error: an operator who starts the service once learns everything that is
-//! wrong, with the key and the file, variable or flag that set it.
+//! JSON Schema that the types below generate, then given its type, and last checked against the rules that no schema
+//! can express. No step stops at its first error: one start reports everything that is wrong, with the key and the file
+//! and line, variable or flag that set it.
 //!
 //! | file | idea |
 //! |---|---|

@@ -18,11 +18,11 @@ use super::header::HeaderText;
 const WELL_KNOWN: [&str; 7] =
     ["docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "public.ecr.aws", "mcr.microsoft.com"];
 
-/// How one registry is reached. All keys may be left out: `https://NAME`, anonymous.
+/// How to reach one registry. All keys are optional: the default is `https://NAME` without signing in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registry {
-    /// Where the registry answers: http or https, a host, a path prefix if need be. Absent: https://NAME.
+    /// Address of the registry: http or https, a host, and optionally a port and a path prefix. Absent: https://NAME.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<RegistryUrl>,
     /// PEM file with certificate authorities to trust for this registry, besides the system's.
@@ -47,7 +47,7 @@ pub struct Registry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "file"))]
     pub proxy_password_file: Option<PathBuf>,
-    /// HTTP version: auto negotiates HTTP/2 where the registry offers it, "1.1" never does.
+    /// HTTP version: auto uses HTTP/2 where the registry offers it; "1.1" always uses HTTP/1.1.
     pub http: HttpVersion,
     /// Extra request headers, sent to this registry's own origin only.
     #[schemars(extend("propertyNames" = {"format": "header-name"}))]
@@ -56,24 +56,25 @@ pub struct Registry {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub connect_timeout: Duration,
-    /// Time from the request to the answer's headers.
+    /// Time from sending the request to receiving the response headers.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub header_timeout: Duration,
-    /// Longest pause between two parts of a body.
+    /// Longest pause between two reads of a response body.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub idle_timeout: Duration,
-    /// The identity to sign in with. Absent: anonymous, or what the top-level `docker_configs` hold for this registry.
-    // `with` keeps null out: an empty `credentials:` is more likely a lost value than a wish to be anonymous.
+    /// Credentials to sign in with. Absent: the entries of the top-level `docker_configs` that match this registry, or no
+    /// sign-in.
+    // `with` excludes null: an empty `credentials:` is more likely a lost value than a choice not to sign in.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Credentials")]
     pub credentials: Option<Credentials>,
-    /// Origins, besides the registry's own, whose token endpoint may receive these credentials.
+    /// Origins of token services, besides the registry's own, that may receive these credentials.
     pub token_realms: Vec<WebOrigin>,
-    /// Origins that redirects of this registry may lead to although their addresses are private.
+    /// Origins that this registry may redirect to even though their addresses are private.
     pub trusted_origins: Vec<WebOrigin>,
-    /// Requests to this registry at the same time.
+    /// Most requests to this registry at the same time.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_requests: usize,
 }

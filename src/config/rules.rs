@@ -26,7 +26,7 @@ fn listeners(config: &Config, report: &mut Report) {
     }
 }
 
-/// Docker Hub has several names; what the service takes for the same must not be configured twice.
+/// Docker Hub has several names. Two names of the same registry must not both be configured.
 fn aliases(config: &Config, report: &mut Report) {
     let mut seen = BTreeMap::new();
     for (name, canonical) in config.registries.keys().filter_map(|name| Some((name, canonical(name)?))) {
@@ -78,13 +78,16 @@ fn callers(config: &Config, report: &mut Report) {
                 if config.tls.as_ref().is_none_or(|tls| tls.client_ca_file.is_none()) {
                     report.rule(
                         &[&member(&at, "certificate_names"), "/tls/client_ca_file"],
-                        "needs tls.client_ca_file too; without it no certificate is asked for",
+                        "needs tls.client_ca_file too; without it the listener requests no certificate",
                     );
                 }
             }
             CallerIdentity::Anonymous => {
                 if let Some(first) = anonymous.replace(name) {
-                    report.rule(&[&member(&at, "anonymous")], format!("{first} is anonymous already"));
+                    report.rule(
+                        &[&member(&at, "anonymous")],
+                        format!("{first} is already the anonymous caller; there can be only one"),
+                    );
                 }
             }
         }
@@ -92,7 +95,7 @@ fn callers(config: &Config, report: &mut Report) {
     }
 }
 
-/// A grant of a registry that the service does not serve is a slip, and would never be noticed.
+/// A grant of a registry that the service does not serve is a mistake that nothing else would reveal.
 fn grants(at: &str, caller: &Caller, config: &Config, report: &mut Report) {
     for grant in caller.allow.iter().filter_map(|grant| grant.parse::<Grant>().ok()) {
         if let Some(registry) = grant.registry()

@@ -85,12 +85,12 @@ pub(super) fn kinds(schema: &Value) -> Vec<&str> {
     }
 }
 
-/// What somebody who wrote `name` may have meant: the nearest of `known`, or else all of them.
+/// Suggests the key most similar to `name`, or else lists all of them.
 pub(super) fn suggest(name: &str, known: &[&str]) -> String {
     let distance = |candidate: &str| strsim::osa_distance(name, candidate);
     match known.iter().min_by_key(|candidate| distance(candidate)) {
-        // A third of the letters wrong is still a slip; more is another word.
+        // Up to a third of the letters wrong is a typing mistake; more is another word.
         Some(nearest) if distance(nearest) * 3 <= nearest.len() => format!("did you mean {nearest}?"),
-        _ => format!("known are {}", known.join(", ")),
+        _ => format!("known: {}", known.join(", ")),
     }
 }

@@ -29,11 +29,11 @@ pub struct Config {
     pub default_registry: Option<String>,
     /// Whether callers may also reach public https registries that are not listed here.
     pub allow_unlisted: bool,
-    /// Docker config.json or .dockerconfigjson files, offered to every listed registry that their keys match, by the
+    /// Docker config.json or .dockerconfigjson files. Each listed registry uses the entries whose keys match it, by the
     /// kubelet's matching rules.
     #[schemars(extend("items" = {"type": "string", "format": "file"}))]
     pub docker_configs: Vec<PathBuf>,
-    /// TLS of the gRPC listener. Absent: plaintext HTTP/2.
+    /// TLS of the gRPC listener. Absent: the listener speaks plaintext HTTP/2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// The registries callers may reach, by the name used in image references (host, or host:port). Replaces the
@@ -42,13 +42,13 @@ pub struct Config {
     #[schemars(with = "BTreeMap<String, Option<Registry>>")]
     #[schemars(extend("propertyNames" = {"format": "registry-name"}))]
     pub registries: BTreeMap<String, Registry>,
-    /// Who may call, and what each may read. Absent: whoever can connect may read whatever the service may. Present: nobody
-    /// else gets in, and nobody reads more than was granted.
+    /// Who may call the service, and what each caller may read. Absent: everyone who can connect may read whatever the
+    /// service may. Present: only these callers may call, and each reads only what `allow` grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BTreeMap<String, Caller>")]
     #[schemars(extend("propertyNames" = {"format": "caller-name"}, "minProperties" = 1))]
     pub callers: Option<BTreeMap<String, Caller>>,
-    /// Sizes, counts and times that bound what one caller, or all of them, can use.
+    /// Limits on what one caller, or all callers together, can use.
     pub limits: Limits,
 }
 
@@ -62,7 +62,7 @@ pub struct Tls {
     /// PEM file with the private key of the certificate.
     #[schemars(extend("format" = "file"))]
     pub key_file: PathBuf,
-    /// PEM file with the authorities of client certificates. Set: every client must present one.
+    /// PEM file with the authorities of client certificates. If set, every client must present a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "file"))]
     pub client_ca_file: Option<PathBuf>,

@@ -13,7 +13,7 @@ use crate::{
     },
     error::RexError,
     oci::{Digest, ParseError, Reference, Registry, Repository},
-    policy::{Caller, Policy, Wanted},
+    policy::{Caller, Policy, Resource},
 };
 
 /// AIP-158: what a page holds when the caller does not say, and at most.
@@ -37,11 +37,11 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {
-        self.registry(&request.registry, Wanted::Ping)
+        self.registry(&request.registry, Resource::Ping)
     }
 
     pub(super) fn catalog(&self, request: &proto::ListCatalogRequest) -> Result<PageRequest, RexError> {
-        let listing = Listing::Catalog(self.registry(&request.registry, Wanted::Catalog)?);
+        let listing = Listing::Catalog(self.registry(&request.registry, Resource::Catalog)?);
         page_request(listing, request.page_size, &request.page_token)
     }
 
@@ -87,11 +87,11 @@ impl Call<'_> {
         let registry = self.parse_registry(registry)?;
         let repository = Repository::of(&registry, repository)
             .map_err(|ParseError(problem)| RexError::invalid("repository", problem))?;
-        self.policy.admit(&self.caller, &registry, Wanted::Repository(&repository))?;
+        self.policy.admit(&self.caller, &registry, Resource::Repository(&repository))?;
         Ok(Target { registry, repository })
     }
 
-    fn registry(&self, text: &str, wanted: Wanted<'_>) -> Result<Registry, RexError> {
+    fn registry(&self, text: &str, wanted: Resource<'_>) -> Result<Registry, RexError> {
         let registry = self.parse_registry(text)?;
         self.policy.admit(&self.caller, &registry, wanted)?;
         Ok(registry)

@@ -11,7 +11,7 @@ use self::{
     frame::{BlobFrames, NoStream},
 };
 use crate::{
-    callers::{Callers, Shown},
+    callers::{CallCredentials, Callers},
     client::Client,
     error::RexError,
     policy::Policy,
@@ -83,7 +83,7 @@ impl Registries {
         let authorization = request.metadata().get("authorization").map(MetadataValue::as_encoded_bytes);
         let peer = request.extensions().get::<Peer>();
         let certificate = peer.and_then(|peer| peer.identity.as_ref());
-        let caller = self.callers.identify(Shown { authorization, certificate }).await?;
+        let caller = self.callers.identify(CallCredentials { authorization, certificate }).await?;
         telemetry::caller(caller.name());
         Ok(Call { policy: &self.policy, caller })
     }

@@ -102,7 +102,7 @@ fn not_allowed() -> (Code, String) {
 }
 
 #[tokio::test]
-async fn a_certificate_is_known_by_a_uri_or_a_dns_name() {
+async fn a_certificate_identifies_its_caller_by_a_uri_or_a_dns_name() {
     let tls = Tls::new().await;
     for names in [&[SPIFFE][..], &["build.internal"], &["other.internal", "build.internal"]] {
         assert_eq!(tls.read(names, "", "build").await, ok(), "{names:?}");
@@ -111,7 +111,7 @@ async fn a_certificate_is_known_by_a_uri_or_a_dns_name() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_the_right_authority_without_a_known_name_is_nobodys() {
+async fn a_trusted_certificate_without_a_known_name_is_refused() {
     let tls = Tls::new().await;
     for names in [
         &["other.internal"][..],
@@ -125,13 +125,13 @@ async fn a_certificate_of_the_right_authority_without_a_known_name_is_nobodys() 
 }
 
 #[tokio::test]
-async fn a_certificate_of_two_callers_is_of_neither() {
+async fn a_certificate_with_names_of_two_callers_is_refused() {
     let tls = Tls::new().await;
     assert_eq!(tls.read(&["build.internal", "release.internal"], "", "build").await, unknown());
 }
 
 #[tokio::test]
-async fn a_token_counts_for_more_than_the_certificate_beside_it() {
+async fn a_token_takes_precedence_over_the_certificate() {
     let tls = Tls::new().await;
     let token = format!("Bearer {TOKEN}");
     assert_eq!(tls.read(&["build.internal"], &token, "deploy").await, ok());

@@ -20,7 +20,7 @@ async fn a_registry_is_granted_for_every_rpc() {
 }
 
 #[tokio::test]
-async fn a_prefix_is_granted_for_ping_and_what_is_below_it_and_for_nothing_else() {
+async fn a_prefix_grants_ping_and_the_repositories_below_it_only() {
     let setting = anonymous_with(&["registry.test:5000/org/"]).await;
     setting.serves(&Call::ping(REGISTRY), "").await;
     for call in Call::each_with_repository(REGISTRY, "org/app") {
@@ -46,7 +46,7 @@ async fn another_registry_is_not_granted() {
 }
 
 #[tokio::test]
-async fn the_empty_registry_is_judged_as_the_default_one() {
+async fn an_empty_registry_needs_a_grant_of_the_default_registry() {
     let setting = anonymous_with(&["other.test", "registry.test:5000/org/"]).await;
     setting.serves(&Call::tags("", "org/app"), "").await;
     setting.denies(&Call::tags("", "other/app"), "").await;
@@ -54,7 +54,7 @@ async fn the_empty_registry_is_judged_as_the_default_one() {
 }
 
 #[tokio::test]
-async fn a_page_token_leads_nowhere_that_is_not_granted() {
+async fn a_page_token_needs_a_grant_of_its_repository() {
     let setting = anonymous_with(&[REGISTRY]).await;
     setting.registry.otherwise(|_| {
         let page = crate::Reply::json(&serde_json::json!({ "tags": ["v1"] }));
@@ -77,7 +77,7 @@ async fn a_page_token_leads_nowhere_that_is_not_granted() {
 }
 
 #[tokio::test]
-async fn a_blob_is_read_through_a_repository_that_is_granted_only() {
+async fn a_blob_is_read_only_through_a_granted_repository() {
     let setting = anonymous_with(&["registry.test:5000/org/app"]).await;
     setting.serves(&Call::blob(REGISTRY, "org/app", EMPTY_DIGEST), "").await;
     setting.denies(&Call::blob(REGISTRY, "org/other", EMPTY_DIGEST), "").await;

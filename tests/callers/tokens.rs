@@ -1,4 +1,4 @@
-//! Tokens: shown in `authorization`, kept in files that rotate.
+//! Tokens: sent in `authorization`, kept in files that are rotated.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn two_callers(files: &Files) -> Setting {
 }
 
 #[tokio::test]
-async fn each_rpc_wants_a_token_and_only_one_that_is_known_will_do() {
+async fn each_rpc_requires_a_known_token() {
     let files = Files::new();
     let setting = two_callers(&files).await;
     for call in Call::each(REGISTRY) {
@@ -43,7 +43,7 @@ async fn each_rpc_wants_a_token_and_only_one_that_is_known_will_do() {
 }
 
 #[tokio::test]
-async fn a_caller_is_told_that_it_is_unknown_before_it_is_told_what_else_is_wrong() {
+async fn an_unknown_caller_is_refused_before_its_request_is_checked() {
     let files = Files::new();
     let setting = two_callers(&files).await;
     setting.does_not_know(&Call::ping("not a registry"), "").await;
@@ -51,7 +51,7 @@ async fn a_caller_is_told_that_it_is_unknown_before_it_is_told_what_else_is_wron
 }
 
 #[tokio::test]
-async fn each_token_opens_what_its_caller_was_granted() {
+async fn each_token_reads_only_what_its_caller_was_granted() {
     let files = Files::new();
     let setting = two_callers(&files).await;
     for (token, own, other) in [(BUILD, "build/app", "deploy/app"), (DEPLOY, "deploy/app", "build/app")] {
@@ -65,7 +65,7 @@ async fn each_token_opens_what_its_caller_was_granted() {
 }
 
 #[tokio::test]
-async fn health_is_told_without_a_token() {
+async fn health_checks_need_no_token() {
     let files = Files::new();
     let setting = two_callers(&files).await;
     let endpoint =
@@ -75,7 +75,7 @@ async fn health_is_told_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_refused_where_none_would_be_let_in() {
+async fn an_unknown_token_is_refused_even_with_an_anonymous_caller() {
     let files = Files::new();
     let file = files.write("build", BUILD);
     let setting = Setting::new([
@@ -92,7 +92,7 @@ async fn a_wrong_token_is_refused_where_none_would_be_let_in() {
 }
 
 #[tokio::test]
-async fn a_token_that_comes_to_be_of_two_callers_is_of_neither() {
+async fn a_token_that_two_callers_come_to_share_identifies_neither() {
     let files = Files::new();
     let callers = [("one", "a/"), ("two", "b/")].map(|(name, prefix)| {
         let file = files.write(name, format!("{name}-token-0123456789"));
@@ -105,7 +105,7 @@ async fn a_token_that_comes_to_be_of_two_callers_is_of_neither() {
 }
 
 #[test]
-fn callers_that_show_the_same_are_refused_at_the_start() {
+fn callers_with_the_same_credentials_are_refused_at_the_start() {
     let files = Files::new();
     let file =
         |name: &str| Identity::TokenFile(files.write(name, format!("{name}-token-0123456789\n{BUILD}")));
@@ -117,7 +117,7 @@ fn callers_that_show_the_same_are_refused_at_the_start() {
         (Identity::Anonymous, Identity::Anonymous),
     ] {
         let problems = Callers::known([caller("one", &["*"], one), caller("two", &["*"], two)]).unwrap_err();
-        assert_eq!(problems, ["callers.two: shows the same as one"]);
+        assert_eq!(problems, ["callers.two: has the same credentials as one"]);
     }
 }
 
@@ -159,7 +159,7 @@ async fn tokens_rotate_without_a_restart() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_is_commented_out() {
+async fn a_token_is_refused_after_it_is_commented_out() {
     for comment in ["# ", "#"] {
         let files = Files::new();
         let file = files.write("build", BUILD);
@@ -172,7 +172,7 @@ async fn a_token_ends_when_it_is_commented_out() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_its_file_is_emptied_or_removed() {
+async fn a_token_is_refused_after_its_file_is_emptied_or_removed() {
     for remove in [false, true] {
         let files = Files::new();
         let file = files.write("build", BUILD);

@@ -1,4 +1,4 @@
-//! `callers`: three ways to be known, grants that lead somewhere, and no way in by mistake.
+//! `callers`: the three kinds of identity, and mistakes that must not admit anyone.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use rstest::rstest;
 use super::Setup;
 
 #[test]
-fn without_callers_nobody_is_told_apart() {
+fn without_callers_there_is_no_list_of_callers() {
     assert_eq!(Setup::new().config().callers, None);
 }
 
 #[test]
-fn a_caller_is_known_by_a_token_a_certificate_or_by_nothing() {
+fn a_caller_has_a_token_a_certificate_or_is_anonymous() {
     let setup = Setup::new();
     for file in ["token", "tls.crt", "tls.key", "ca.crt"] {
         setup.write(file, "content");
@@ -77,7 +77,7 @@ callers:
 #[case("{a: {anonymous: true, allow: [ghcr.oi/org/]}}", "callers.a.allow: ghcr.oi is not in registries, ")]
 #[case(
     "{a: {anonymous: true, allow: [ghcr.io]}, b: {anonymous: true, allow: [ghcr.io]}}",
-    "callers.b.anonymous: a is "
+    "callers.b.anonymous: a is already the anonymous caller"
 )]
 #[case(
     "{a: {token_file: /nonexistent, allow: [ghcr.io]}}",
@@ -87,7 +87,7 @@ callers:
     "{a: {certificate_names: [x], allow: [ghcr.io]}}",
     "callers.a.certificate_names: needs tls.client_ca_file too"
 )]
-fn a_slip_is_an_error_and_never_a_way_in(#[case] callers: &str, #[case] expected: &str) {
+fn a_mistake_is_an_error_and_admits_nobody(#[case] callers: &str, #[case] expected: &str) {
     let errors = Setup::new().file(&format!("callers: {callers}")).errors();
     assert!(
         errors.starts_with(&format!("config.yaml:1: {expected}")) && errors.lines().count() == 1,

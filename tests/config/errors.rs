@@ -7,16 +7,12 @@ use super::Setup;
 
 #[rstest]
 #[case("REXD_LISTN", "", "environment variable REXD_LISTN: is not known; did you mean REXD_LISTEN?")]
-#[case(
-    "REXD_MAX_STREAMS",
-    "5",
-    "environment variable REXD_MAX_STREAMS: is not known; known are REXD_LISTEN, "
-)]
-#[case("REXD_PORT", "50051", "environment variable REXD_PORT: is not known; known are ")]
+#[case("REXD_MAX_STREAMS", "5", "environment variable REXD_MAX_STREAMS: is not known; known: REXD_LISTEN, ")]
+#[case("REXD_PORT", "50051", "environment variable REXD_PORT: is not known; known: ")]
 #[case(
     "REXD_PORT_50051_TCP_NAME",
     "x",
-    "environment variable REXD_PORT_50051_TCP_NAME: is not known; known are "
+    "environment variable REXD_PORT_50051_TCP_NAME: is not known; known: "
 )]
 #[case(
     "REXD_LIMITS__MAX_STREEMS",
@@ -80,14 +76,14 @@ registries:
     let errors = setup.errors();
     let address = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
     for expected in [
-        "environment variable REXD_UNKNOWN_THING: is not known; known are ",
+        "environment variable REXD_UNKNOWN_THING: is not known; known: ",
         &format!("config.yaml:2: listen: {address}"),
         &format!("flag --ops-listen: ops_listen: {address}"),
         "config.yaml:3: lissen: unknown key; did you mean listen?",
         "config.yaml:5: tls.key_file: is missing",
         "config.yaml:7: limits.max_streams: must be at least 1, not 0",
         "environment variable REXD_LIMITS__MAX_PAGES: limits.max_pages: must be at least 1, not -1",
-        "config.yaml:8: limits.idle: unknown key; known are manifest_bytes, ",
+        "config.yaml:8: limits.idle: unknown key; known: manifest_bytes, ",
         "config.yaml:9: limits.drain_grace: must be a duration with a unit, such as 30s or 5m (",
         "config.yaml:11: registries.\"Docker.io\": must be a registry name: host or host:port, lower-case",
         "config.yaml:13: registries.\"ghcr.io\".url: must start with http:// or https://",
