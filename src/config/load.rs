@@ -103,11 +103,11 @@ impl Config {
 fn set_default_registry(value: &mut Value) {
     let Some(config) = value.as_object_mut() else { return };
     let is_set = config.get("default_registry").is_some_and(|name| !name.is_null());
-    let names = match config.get("registries") {
+    let mut names = match config.get("registries") {
         Some(Value::Object(registries)) if !is_set => registries.keys(),
         _ => return,
     };
-    let only = if names.len() == 1 { names.last().cloned().map(Value::String) } else { None };
+    let only = if names.len() == 1 { names.next().cloned().map(Value::String) } else { None };
     config.insert("default_registry".to_owned(), only.unwrap_or_default());
 }
 

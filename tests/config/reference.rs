@@ -35,8 +35,8 @@ Three commands help:
 - `rexd print-config` prints the configuration in effect and where each value comes from. It shows no secret.
 - `rexd schema` prints the JSON Schema of the file, for editors and other validators.
 
-Secrets are never part of the configuration: keys that end in `_file` name the file that holds one. An unknown key is an
-error. A duration is a number with a unit: `250ms`, `30s`, `5m`, `1h 30m`.
+Passwords, tokens and keys stay in files of their own: keys that end in `_file` name them. A value in `headers` may be a
+secret and is never printed. An unknown key is an error. A duration is a number with a unit: `250ms`, `30s`, `5m`, `1h 30m`.
 ";
 
 /// The Markdown of the page.

@@ -1,6 +1,6 @@
 //! Facts about what the tests stand on, over real HTTP: the sample registry, and the proxy and the registry that bring
 //! faults.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod content;
 mod fault;
