@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::{self, Either};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use super::{
     Settings,
     beside::Streams,
     closing::Closing,
+    content_type,
     cork::cork,
     guard::Guard,
     preface::{self, Opening},
@@ -140,8 +142,13 @@ impl Connections {
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(closing.clone());
             request.extensions_mut().insert(streams.next());
-            // A router is always ready: there is no `poll_ready` to wait for.
-            closing.bound(routes.clone().call(request))
+            let response = if content_type::is_grpc(request.headers()) {
+                // A router is always ready: there is no `poll_ready` to wait for.
+                Either::Left(routes.clone().call(request))
+            } else {
+                Either::Right(future::ready(Ok(content_type::unsupported())))
+            };
+            closing.bound(response)
         });
         let (io, uncork) = cork(io, self.settings.write_stall);
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));

@@ -13,6 +13,7 @@ mod admission;
 mod beside;
 mod closing;
 mod connection;
+mod content_type;
 mod cork;
 mod frames;
 mod guard;

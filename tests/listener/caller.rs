@@ -56,12 +56,21 @@ impl Caller {
         header: (&'static str, &str),
         message: &[u8],
     ) -> Result<ResponseFuture, h2::Error> {
-        let mut send = timeout(PATIENCE, self.send.clone().ready()).await.expect("a free stream")?;
         let request = Request::post(format!("http://rexd.test{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header(header.0, header.1);
-        let (response, mut body) = send.send_request(request.body(()).unwrap(), false)?;
+        self.send_request(request.body(()).unwrap(), message).await
+    }
+
+    /// Sends a request with one message.
+    pub(crate) async fn send_request(
+        &mut self,
+        request: Request<()>,
+        message: &[u8],
+    ) -> Result<ResponseFuture, h2::Error> {
+        let mut send = timeout(PATIENCE, self.send.clone().ready()).await.expect("a free stream")?;
+        let (response, mut body) = send.send_request(request, false)?;
         let mut framed = BytesMut::from(&[0, 0, 0, 0, message.len() as u8][..]);
         framed.extend_from_slice(message);
         body.send_data(framed.freeze(), true)?;

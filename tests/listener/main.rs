@@ -4,11 +4,13 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
 
 mod caller;
+mod content_type;
 mod descriptors;
 mod drain;
 mod floods;
