@@ -1,5 +1,7 @@
 //! `rexd serve`: the configuration, the parts, and the signals that end it.
 
+use std::convert::Infallible;
+
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -20,22 +22,27 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         Some(address) => Some(bind(address, "ops_listen").await?),
         None => None,
     };
-    let stop = stop_signal()?;
+    let (stop, hangups) = (stop_signal()?, log_hangups()?);
     if tells_tokens_to_everybody(&config) {
         tracing::warn!(
             "callers send their tokens in clear text: `tls` is not configured, and `listen` is not loopback"
         );
     }
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose().map_err(Failure::failed)?;
     let server = assemble(&config, wiring::registries(&config)?, listener, ops).await?;
     tracing::info!(
-        listen = %config.listen,
-        ops_listen = ?config.ops_listen,
+        listen = %address,
+        ops_listen = ops_address.map(tracing::field::display),
         tls = config.tls.is_some(),
         callers = config.callers.as_ref().map(std::collections::BTreeMap::len),
         registries = config.registries.keys().cloned().collect::<Vec<_>>().join(" "),
         "serving"
     );
-    server.run(stop).await.map_err(|error| Failure::Usage(error.to_string()))?;
+    tokio::select! {
+        result = server.run(stop) => result.map_err(|error| Failure::Usage(error.to_string()))?,
+        never = hangups => match never {},
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -79,6 +86,21 @@ pub(super) async fn bind(address: std::net::SocketAddr, key: &str) -> Result<Tcp
     TcpListener::bind(address)
         .await
         .map_err(|error| Failure::Failed(format!("{key}: cannot listen on {address}: {error}")))
+}
+
+/// Logs every SIGHUP. Without a handler, the first one would kill the process.
+fn log_hangups() -> Result<impl Future<Output = Infallible>, Failure> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+    Ok(async move {
+        loop {
+            match hangup.recv().await {
+                Some(()) => tracing::warn!(
+                    "SIGHUP is ignored: rexd does not reload its configuration yet; restart it to apply a change"
+                ),
+                None => std::future::pending().await,
+            }
+        }
+    })
 }
 
 /// Ends with SIGTERM or SIGINT. Installed at once, so that a signal during the start is not lost.

@@ -18,6 +18,7 @@ mod lifetime;
 mod limits;
 mod ops;
 mod serving;
+mod signals;
 mod tls;
 mod tls_callers;
 mod wire;
