@@ -14,7 +14,7 @@ use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
 use tokio::sync::Mutex;
 use tonic::Status;
-use tracing::Span;
+use tracing::{Instrument as _, Span};
 
 use super::{
     admission::StreamPermit,
@@ -22,7 +22,7 @@ use super::{
     proto, status,
     wire::{Framed, chunk, message},
 };
-use crate::{client::Blob, error::RexError, server::Closing};
+use crate::{client::Blob, error::RexError, server::Closing, telemetry};
 
 /// The stream type that the generated code wants; no message ever passes through it.
 pub(super) type NoStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
@@ -113,7 +113,7 @@ impl BlobFrames {
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut frames| async move {
             let next = frames.turn().await.inspect_err(|status| {
-                tracing::info!(parent: &frames.span, code = ?status.code(), message = status.message(), "a stream failed midway");
+                telemetry::stream_failed(&frames.span, status);
             })?;
             Ok(next.map(|framed| (framed, frames)))
         })
@@ -144,7 +144,8 @@ impl BlobFrames {
             }
             Next::Chunk => {
                 let offset = blob.position();
-                if let Some(data) = blob.next(self.chunk_bytes).await? {
+                let data = blob.next(self.chunk_bytes).instrument(self.span.clone()).await?;
+                if let Some(data) = data {
                     let held = Held { data, _permit: Arc::clone(&self.permit) };
                     return Ok(Some(chunk(offset, Bytes::from_owner(held))));
                 }

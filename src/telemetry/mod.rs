@@ -9,7 +9,7 @@ use std::{io::IsTerminal as _, time::Instant};
 use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tonic::{
-    Response, Status,
+    Code, Response, Status,
     metadata::{KeyRef, MetadataMap},
 };
 use tracing::{Instrument as _, Span, field};
@@ -94,17 +94,37 @@ pub async fn rpc<T>(
     let began = Instant::now();
     async {
         let outcome = call.await;
-        let code = outcome.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok);
+        let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
         Span::current().record("code", field::debug(code));
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &outcome {
             Ok(_) => tracing::info!(method, ?code, milliseconds, "answered"),
-            Err(status) => tracing::info!(method, ?code, milliseconds, message = status.message(), "failed"),
+            Err(status) if is_service_failure(code) => {
+                tracing::warn!(method, ?code, milliseconds, error = status.message(), "call failed");
+            }
+            Err(status) => {
+                tracing::info!(method, ?code, milliseconds, error = status.message(), "call failed")
+            }
         }
         outcome
     }
     .instrument(span)
     .await
+}
+
+/// Logs, in the span of its call, how a stream ended after its first message.
+pub fn stream_failed(span: &Span, status: &Status) {
+    let (code, error) = (status.code(), status.message());
+    if is_service_failure(code) {
+        tracing::warn!(parent: span, ?code, error, "stream failed");
+    } else {
+        tracing::info!(parent: span, ?code, error, "stream failed");
+    }
+}
+
+/// Whether the service or its registry failed, rather than the caller: these codes are logged as warnings.
+fn is_service_failure(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::Internal | Code::DataLoss | Code::Unknown)
 }
 
 /// Says in the span of the call, and so in its log, who calls.

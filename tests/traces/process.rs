@@ -1,0 +1,67 @@
+//! `rexd serve` as a process, with its log in a pipe.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    process::{Child, ChildStderr, Command, Stdio},
+};
+
+use rexd::grpc::proto::registry_service_client::RegistryServiceClient;
+use tonic::transport::{Channel, Endpoint};
+
+/// The service in front of one registry. Killed when dropped.
+pub(crate) struct Service {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    address: SocketAddr,
+}
+
+impl Service {
+    /// Starts the service and waits until it serves; it exports to `collector`, if there is one.
+    pub(crate) fn start(registry: SocketAddr, collector: Option<SocketAddr>) -> Self {
+        // A free port now; nothing else asks for it before the service does.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rexd"));
+        command
+            .args(["serve", "--listen", &address.to_string()])
+            .env("REXD_REGISTRIES", format!("{{demo.local: {{url: \"http://{registry}\"}}}}"))
+            .env("REXD_DEFAULT_REGISTRY", "demo.local")
+            .env("REXD_OPS_LISTEN", "null")
+            .env("REXD_LIMITS__DRAIN_PAUSE", "1ms")
+            .stderr(Stdio::piped());
+        if let Some(collector) = collector {
+            command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"));
+        }
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while !seen.contains("\"serving\"") {
+            assert!(log.read_line(&mut seen).unwrap() > 0, "the service ended early: {seen}");
+        }
+        Self { child, log, address }
+    }
+
+    pub(crate) async fn client(&self) -> RegistryServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        RegistryServiceClient::new(endpoint.connect().await.unwrap())
+    }
+
+    /// Ends the service with SIGTERM, which must succeed; returns what it logged since it serves, a JSON object a line.
+    pub(crate) fn stop(mut self) -> Vec<serde_json::Value> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        let code = self.child.wait().unwrap();
+        assert!(code.success(), "{code}: {log}");
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
