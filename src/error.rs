@@ -6,6 +6,9 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+/// The domain of every `google.rpc.ErrorInfo` that the service sends.
+pub const ERROR_DOMAIN: &str = "rexd.registry.v1";
+
 /// A cause, kept for the log. Shared, because one failed sign-in is reported to every call that waited for it.
 pub type Cause = Arc<dyn Error + Send + Sync + 'static>;
 

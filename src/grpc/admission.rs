@@ -1,20 +1,21 @@
-//! How many blobs may be streamed at once, and how much memory that may take, large answers included. A refusal costs the
-//! caller a retry, an overload costs everybody everything. A stream beyond the limits is refused before anything is sent to a
-//! registry; an answer only when its size is known, so that small ones are served whatever the large ones hold.
+//! Limits on concurrent blob streams, and on the memory that streams and large responses use together. A refused caller
+//! retries; an overloaded service would fail all callers. A stream over the limits is refused before any request is sent
+//! to a registry. A response is refused only when its size is known, so that small ones are always served.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::RexError;
 
-/// What a stream holds besides its chunks: connections, their buffers, its own state; measured, see the README.
+/// Memory that a stream uses besides its chunks: connections, their buffers, its own state; measured, see the README.
 const BASE_BYTES: usize = 128 * 1024;
 
-/// Chunks that a stream may hold for a caller who does not read: one on its way, one waiting.
+/// Chunks that a stream holds while its caller does not read: one in h2, one waiting.
 const CHUNKS: usize = 2;
 
-/// What memory is counted in; a semaphore has no room for bytes.
+/// The unit of a memory permit; a semaphore's counter is too small for bytes.
 const UNIT_BYTES: usize = 1024;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub struct StreamLimits {
     /// The most bytes that all streams and large answers together may hold; a stream with default chunks is counted with
     /// 256 KiB, an answer of more than 16 KiB with its size.
     pub memory_bytes: usize,
-    /// How long a caller may stand still before its stream, or its large answer, is reset.
+    /// How long a caller may read nothing before its stream, or its large response, is reset.
     pub write_stall: Duration,
 }
 
@@ -39,14 +40,14 @@ pub(super) struct Admission {
     limits: StreamLimits,
 }
 
-/// Good for one stream, and lives until the last of its bytes is written.
+/// Admits one stream. Held until the last of its bytes has left h2.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     _stream: OwnedSemaphorePermit,
     _memory: MemoryPermit,
 }
 
-/// Good for some memory, and lives as long as what is in it.
+/// Reserves memory until it is dropped.
 #[derive(Debug)]
 pub(super) struct MemoryPermit(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit);
 
@@ -60,27 +61,44 @@ impl Admission {
         }
     }
 
-    /// How long a caller may stand still.
+    /// How long a caller may read nothing.
     pub(super) fn write_stall(&self) -> Duration {
         self.limits.write_stall
     }
 
-    /// Lets a stream of such chunks begin.
-    pub(super) fn admit(&self, chunk_bytes: usize) -> Result<StreamPermit, RexError> {
+    /// Admits a stream with chunks of this size.
+    pub(super) fn admit_stream(&self, chunk_bytes: usize) -> Result<StreamPermit, RexError> {
         let stream = Arc::clone(&self.streams)
             .try_acquire_owned()
             .map_err(|_| overloaded(format!("{} streams are running", self.limits.max_streams)))?;
-        Ok(StreamPermit { _stream: stream, _memory: self.hold(BASE_BYTES + CHUNKS * chunk_bytes)? })
+        Ok(StreamPermit { _stream: stream, _memory: self.reserve(BASE_BYTES + CHUNKS * chunk_bytes)? })
     }
 
-    /// Lets that many bytes be held. What is larger than all the memory is let in alone, for it would be refused for ever.
-    pub(super) fn hold(&self, bytes: usize) -> Result<MemoryPermit, RexError> {
+    /// Reserves memory for this many bytes. A response that is larger than all the memory takes all of it; otherwise it
+    /// would always be refused.
+    pub(super) fn reserve(&self, bytes: usize) -> Result<MemoryPermit, RexError> {
         let units = bytes.div_ceil(UNIT_BYTES).min(self.limits.memory_bytes / UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.memory).try_acquire_many_owned(units);
         memory.map(MemoryPermit).map_err(|_| {
             overloaded(format!("streams and answers hold the {} bytes they may", self.limits.memory_bytes))
         })
+    }
+}
+
+/// The same bytes; they keep `permit` until the last reference to them is dropped, in h2 as well as here.
+pub(super) fn bytes_with_permit<P: Send + Sync + 'static>(data: Bytes, permit: Arc<P>) -> Bytes {
+    Bytes::from_owner(BytesWithPermit { data, _permit: permit })
+}
+
+struct BytesWithPermit<P> {
+    data: Bytes,
+    _permit: Arc<P>,
+}
+
+impl<P> AsRef<[u8]> for BytesWithPermit<P> {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 

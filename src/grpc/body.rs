@@ -1,8 +1,8 @@
-//! The HTTP/2 bodies that are not the generated ones: of `StreamBlob`, and of large answers (see `unread`).
+//! The HTTP/2 bodies that the generated code does not make: those of `StreamBlob` and of large responses.
 //!
 //! The generated code decodes the request, calls the handler and sets the headers, as for every RPC. Only the body is
-//! different: that of a stream rides as an extension on the handler's response, and [`FrameBodies`] puts it in place of
-//! the generated one; that of a large answer is the generated one in pieces. So nothing else about the route is hand-made.
+//! replaced. For a stream, the handler passes it in an extension of its response, and [`ReplaceBody`] takes it from there.
+//! For a large response, [`ReplaceBody`] splits the generated body into pieces.
 
 use std::{
     convert::Infallible,
@@ -18,22 +18,22 @@ use tonic::{Response, Status, body::Body, server::NamedService};
 use tower_service::Service;
 
 use super::{
-    frame::{BlobFrames, NoStream},
-    unread,
+    frame::{BlobMessages, UnusedStream},
+    large_response,
     wire::Framed,
 };
 
 type Frames = Pin<Box<dyn Stream<Item = Result<Framed, Status>> + Send>>;
 
 /// The messages of a stream as the frames of a body.
-struct FrameBody {
+struct BlobBody {
     /// `None` once the trailers were sent.
     frames: Option<Frames>,
     /// The registry's bytes of the message whose prefix was sent last.
     data: Bytes,
 }
 
-impl http_body::Body for FrameBody {
+impl http_body::Body for BlobBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -61,42 +61,43 @@ impl http_body::Body for FrameBody {
     }
 }
 
-/// What carries the body from the handler to here; extensions must be `Clone` and `Sync`, a body is neither.
+/// The extension that passes the body; extensions must be `Clone` and `Sync`, and a body is neither.
 #[derive(Clone)]
-struct Carried(Arc<Mutex<Option<Frames>>>);
+struct BodySlot(Arc<Mutex<Option<Frames>>>);
 
-/// The handler's response: the messages, on an empty stream.
-pub(super) fn carry(frames: BlobFrames) -> Response<NoStream> {
+/// The handler's response: an empty stream, with the messages in an extension.
+pub(super) fn response(frames: BlobMessages) -> Response<UnusedStream> {
     let mut response = Response::new(stream::empty());
     let frames: Frames = Box::pin(frames.into_stream());
-    response.extensions_mut().insert(Carried(Arc::new(Mutex::new(Some(frames)))));
+    response.extensions_mut().insert(BodySlot(Arc::new(Mutex::new(Some(frames)))));
     response
 }
 
-fn in_place(mut response: http::Response<Body>) -> http::Response<Body> {
-    let carried = response.extensions_mut().remove::<Carried>();
-    let frames = carried.and_then(|Carried(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+fn replace_body(mut response: http::Response<Body>) -> http::Response<Body> {
+    let carried = response.extensions_mut().remove::<BodySlot>();
+    let frames =
+        carried.and_then(|BodySlot(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     match frames {
-        None => unread::in_pieces(response),
-        Some(frames) => response.map(|_| Body::new(FrameBody { frames: Some(frames), data: Bytes::new() })),
+        None => large_response::split_body(response),
+        Some(frames) => response.map(|_| Body::new(BlobBody { frames: Some(frames), data: Bytes::new() })),
     }
 }
 
-/// A generated server whose hand-made bodies are put in place.
+/// A generated server whose responses get their bodies replaced.
 #[derive(Debug, Clone)]
-pub struct FrameBodies<S>(S);
+pub struct ReplaceBody<S>(S);
 
-impl<S> FrameBodies<S> {
+impl<S> ReplaceBody<S> {
     pub(super) fn new(server: S) -> Self {
         Self(server)
     }
 }
 
-impl<S: NamedService> NamedService for FrameBodies<S> {
+impl<S: NamedService> NamedService for ReplaceBody<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S, R> Service<R> for FrameBodies<S>
+impl<S, R> Service<R> for ReplaceBody<S>
 where
     S: Service<R, Response = http::Response<Body>, Error = Infallible>,
 {
@@ -109,6 +110,6 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        future::TryFutureExt::map_ok(self.0.call(request), in_place as fn(_) -> _)
+        future::TryFutureExt::map_ok(self.0.call(request), replace_body as fn(_) -> _)
     }
 }

@@ -27,7 +27,7 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
 const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 
 /// gRPC clients take messages of 4 MiB unless told otherwise; some of that is the answer's other fields.
-const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 1024;
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
 /// Reads a caller's requests, under a policy.
 pub(super) struct Call<'a> {
@@ -167,7 +167,7 @@ pub(super) fn manifest_response(manifest: Manifest) -> proto::GetManifestRespons
         manifest: view,
         index: manifest.index.as_ref().map(descriptor),
     };
-    if response.encoded_len() > MAX_ANSWER_BYTES {
+    if response.encoded_len() > MAX_RESPONSE_BYTES {
         response.manifest = None;
     }
     response

@@ -3,22 +3,25 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tonic::{Response, Status, metadata::MetadataMap};
 
 use super::status;
 use crate::error::RexError;
 
-/// Further away than this is as good as none, and keeps arithmetic from overflowing.
+/// Longer timeouts are cut to this, so that adding them to a time does not overflow.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A stream that is polled at its deadline ends with a status; one that is not polled is reset this much later.
+const STATUS_GRACE: Duration = Duration::from_millis(20);
 
 /// When the caller stops waiting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Reads a call's deadline. A value that breaks the protocol's grammar is as if it were not there.
-    pub(super) fn of(metadata: &MetadataMap) -> Self {
+    /// Reads a call's deadline. A value that breaks the protocol's grammar is ignored.
+    pub(super) fn from_metadata(metadata: &MetadataMap) -> Self {
         let timeout = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(parse);
         Self(timeout.map(|timeout| Instant::now() + timeout.min(MAX_TIMEOUT)))
     }
@@ -27,8 +30,16 @@ impl Deadline {
         self.0
     }
 
+    /// Waits until a moment after the deadline.
+    pub(super) async fn passed(self) {
+        match self.0 {
+            Some(deadline) => sleep_until(deadline + STATUS_GRACE).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Runs a call up to the deadline.
-    pub(super) async fn bound<T>(
+    pub(super) async fn run<T>(
         self,
         call: impl Future<Output = Result<Response<T>, RexError>>,
     ) -> Result<Response<T>, Status> {

@@ -9,7 +9,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
 use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
 use tokio::sync::Mutex;
@@ -17,41 +16,28 @@ use tonic::Status;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    admission::StreamPermit,
+    admission::{StreamPermit, bytes_with_permit},
     deadline::Deadline,
     proto, status,
     wire::{Framed, chunk, message},
 };
-use crate::{client::Blob, error::RexError, server::Closing, telemetry};
+use crate::{client::Blob, error::RexError, server::Shutdown, telemetry};
 
 /// The stream type that the generated code wants; no message ever passes through it.
-pub(super) type NoStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
+pub(super) type UnusedStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
 
 /// A blob's messages: the header, the chunks, the trailer.
 #[derive(Debug)]
-pub(super) struct BlobFrames {
+pub(super) struct BlobMessages {
     shared: Arc<Shared>,
     offset: u64,
     chunk_bytes: usize,
     deadline: Deadline,
-    closing: Option<Closing>,
+    shutdown: Option<Shutdown>,
     /// The call's.
     span: Span,
     next: Next,
     permit: Arc<StreamPermit>,
-}
-
-/// A chunk's bytes, and the permit of the stream they are of: it is given back when the last of them has left h2, not when
-/// the last message was made.
-struct Held {
-    data: Bytes,
-    _permit: Arc<StreamPermit>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
 }
 
 /// What the stream and the watch beside it share; both are polled in one task, so nobody ever waits for the other.
@@ -59,7 +45,7 @@ impl AsRef<[u8]> for Held {
 pub(super) struct Shared {
     blob: Mutex<Blob>,
     /// Odd while a message is being made, even while the caller's window is waited for.
-    turns: AtomicU64,
+    steps: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -71,13 +57,13 @@ enum Next {
 
 impl Shared {
     /// More with every message, and once more while one is being made.
-    pub(super) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Whether the registry is waited for, and not the caller.
     pub(super) fn is_making_a_message(&self) -> bool {
-        self.turns() % 2 == 1
+        self.steps() % 2 == 1
     }
 
     /// Gives the registry's connection back, unless a message is being made.
@@ -88,19 +74,19 @@ impl Shared {
     }
 }
 
-impl BlobFrames {
+impl BlobMessages {
     pub(super) fn new(
         blob: Blob,
         offset: u64,
         chunk_bytes: usize,
         permit: StreamPermit,
         deadline: Deadline,
-        closing: Option<Closing>,
+        shutdown: Option<Shutdown>,
     ) -> Self {
-        let shared = Arc::new(Shared { blob: Mutex::new(blob), turns: AtomicU64::new(0) });
+        let shared = Arc::new(Shared { blob: Mutex::new(blob), steps: AtomicU64::new(0) });
         let span = Span::current();
         let permit = Arc::new(permit);
-        Self { shared, offset, chunk_bytes, deadline, closing, span, next: Next::Header, permit }
+        Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permit }
     }
 
     /// For the watch beside the stream.
@@ -111,27 +97,27 @@ impl BlobFrames {
     /// The messages, up to the trailer or to the status that ends them. How the stream ended short of its trailer is
     /// logged in the span it was opened in.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
-        stream::try_unfold(self, |mut frames| async move {
-            let next = frames.turn().await.inspect_err(|status| {
-                telemetry::stream_failed(&frames.span, status);
+        stream::try_unfold(self, |mut messages| async move {
+            let next = messages.next_message().await.inspect_err(|status| {
+                telemetry::stream_failed(&messages.span, status);
             })?;
-            Ok(next.map(|framed| (framed, frames)))
+            Ok(next.map(|framed| (framed, messages)))
         })
     }
 
     /// One message, within the deadline and before the service closes.
-    async fn turn(&mut self) -> Result<Option<Framed>, Status> {
-        if self.closing.as_ref().is_some_and(|closing| closing.0.is_cancelled()) {
-            return Err(Closing::status());
+    async fn next_message(&mut self) -> Result<Option<Framed>, Status> {
+        if self.shutdown.as_ref().is_some_and(Shutdown::has_begun) {
+            return Err(Shutdown::status());
         }
-        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
         let next = match self.deadline.instant() {
             Some(deadline) => tokio::time::timeout_at(deadline, self.next())
                 .await
                 .map_err(|_| status::deadline_exceeded())?,
             None => self.next().await,
         };
-        self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        self.shared.steps.fetch_add(1, Ordering::Relaxed);
         Ok(next.inspect_err(|error| tracing::debug!(?error, "the stream failed"))?)
     }
 
@@ -146,8 +132,8 @@ impl BlobFrames {
                 let offset = blob.position();
                 let data = blob.next(self.chunk_bytes).instrument(self.span.clone()).await?;
                 if let Some(data) = data {
-                    let held = Held { data, _permit: Arc::clone(&self.permit) };
-                    return Ok(Some(chunk(offset, Bytes::from_owner(held))));
+                    let data = bytes_with_permit(data, Arc::clone(&self.permit));
+                    return Ok(Some(chunk(offset, data)));
                 }
                 self.next = Next::Nothing;
                 Ok(Some(message(proto::stream_blob_response::Frame::Trailer(trailer(&blob, self.offset)))))

@@ -1,4 +1,5 @@
-//! The five handlers and nothing else: parse, admit, call, encode. One short function an RPC.
+//! The handlers of the five RPCs. Each one parses the request, checks that it is allowed, calls the client and encodes
+//! the response.
 
 use std::sync::Arc;
 
@@ -8,14 +9,14 @@ use self::{
     admission::Admission,
     convert::Call,
     deadline::Deadline,
-    frame::{BlobFrames, NoStream},
+    frame::{BlobMessages, UnusedStream},
 };
 use crate::{
     callers::{CallCredentials, Callers},
     client::Client,
     error::RexError,
     policy::Policy,
-    server::{Beside, Closing, Peer},
+    server::{Peer, Shutdown, Watchdog},
     telemetry,
 };
 
@@ -24,28 +25,14 @@ mod body;
 mod convert;
 mod deadline;
 mod frame;
+mod large_response;
+pub mod proto;
 mod stall;
 mod status;
-mod unread;
 pub mod wire;
 
 pub use admission::StreamLimits;
-pub use body::FrameBodies;
-
-/// The API's generated code and its descriptors.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "generated; the proto holds the documentation"
-)]
-#[allow(clippy::large_enum_variant, reason = "generated")]
-pub mod proto {
-    tonic::include_proto!("rex.registry.v1");
-
-    /// The descriptors of the API, for server reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/registry_descriptor.bin"));
-}
+pub use body::ReplaceBody;
 
 use proto::registry_service_server::{RegistryService, RegistryServiceServer};
 
@@ -62,7 +49,7 @@ pub struct Registries {
 }
 
 /// The service as the server mounts it.
-pub type RegistriesServer = FrameBodies<RegistryServiceServer<Registries>>;
+pub type RegistriesServer = ReplaceBody<RegistryServiceServer<Registries>>;
 
 impl Registries {
     /// A service that reaches registries through `client`, for `callers`, as far as `policy` allows.
@@ -75,10 +62,10 @@ impl Registries {
     /// The service, ready to be mounted.
     #[must_use]
     pub fn into_server(self) -> RegistriesServer {
-        FrameBodies::new(RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
+        ReplaceBody::new(RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
     }
 
-    /// Who calls; its requests are read next.
+    /// Identifies the caller; the returned value reads its request.
     async fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
         let authorization = request.metadata().get("authorization").map(MetadataValue::as_encoded_bytes);
         let peer = request.extensions().get::<Peer>();
@@ -95,11 +82,11 @@ impl RegistryService for Registries {
         &self,
         request: Request<proto::PingRequest>,
     ) -> Result<Response<proto::PingResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::from_metadata(request.metadata());
         telemetry::rpc(
             "Ping",
             request.metadata(),
-            deadline.bound(async {
+            deadline.run(async {
                 let registry = self.call(&request).await?.ping(request.get_ref())?;
                 let pong = self.client.ping(&registry, deadline.instant()).await?;
                 Ok(Response::new(convert::ping_response(&registry, pong)))
@@ -112,14 +99,14 @@ impl RegistryService for Registries {
         &self,
         request: Request<proto::ListCatalogRequest>,
     ) -> Result<Response<proto::ListCatalogResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::from_metadata(request.metadata());
         telemetry::rpc(
             "ListCatalog",
             request.metadata(),
-            deadline.bound(async {
+            deadline.run(async {
                 let page = self.call(&request).await?.catalog(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
-                unread::answer(convert::catalog_response(page), &request, &self.admission, deadline)
+                large_response::respond(convert::catalog_response(page), &request, &self.admission, deadline)
             }),
         )
         .await
@@ -129,14 +116,14 @@ impl RegistryService for Registries {
         &self,
         request: Request<proto::ListTagsRequest>,
     ) -> Result<Response<proto::ListTagsResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::from_metadata(request.metadata());
         telemetry::rpc(
             "ListTags",
             request.metadata(),
-            deadline.bound(async {
+            deadline.run(async {
                 let page = self.call(&request).await?.tags(request.get_ref())?;
                 let page = self.client.list(&page, deadline.instant()).await?;
-                unread::answer(convert::tags_response(page), &request, &self.admission, deadline)
+                large_response::respond(convert::tags_response(page), &request, &self.admission, deadline)
             }),
         )
         .await
@@ -146,41 +133,46 @@ impl RegistryService for Registries {
         &self,
         request: Request<proto::GetManifestRequest>,
     ) -> Result<Response<proto::GetManifestResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::from_metadata(request.metadata());
         telemetry::rpc(
             "GetManifest",
             request.metadata(),
-            deadline.bound(async {
+            deadline.run(async {
                 let (target, reference, options) = self.call(&request).await?.manifest(request.get_ref())?;
                 let manifest =
                     self.client.manifest(&target, &reference, &options, deadline.instant()).await?;
-                unread::answer(convert::manifest_response(manifest), &request, &self.admission, deadline)
+                large_response::respond(
+                    convert::manifest_response(manifest),
+                    &request,
+                    &self.admission,
+                    deadline,
+                )
             }),
         )
         .await
     }
 
-    /// Its messages are written by a body of its own, which rides on the response; see `body`.
-    type StreamBlobStream = NoStream;
+    /// No message passes through it: `body` replaces the response's body.
+    type StreamBlobStream = UnusedStream;
 
     async fn stream_blob(
         &self,
         mut request: Request<proto::StreamBlobRequest>,
-    ) -> Result<Response<NoStream>, Status> {
-        let deadline = Deadline::of(request.metadata());
-        let beside = request.extensions_mut().remove::<Beside>();
-        let closing = request.extensions_mut().remove::<Closing>();
-        let call = deadline.bound(async {
+    ) -> Result<Response<UnusedStream>, Status> {
+        let deadline = Deadline::from_metadata(request.metadata());
+        let watchdog = request.extensions_mut().remove::<Watchdog>();
+        let shutdown = request.extensions_mut().remove::<Shutdown>();
+        let call = deadline.run(async {
             let (target, digest, range, chunk_bytes) = self.call(&request).await?.blob(request.get_ref())?;
-            let permit = self.admission.admit(chunk_bytes)?;
+            let permit = self.admission.admit_stream(chunk_bytes)?;
             let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
-            let frames = BlobFrames::new(blob, range.offset, chunk_bytes, permit, deadline, closing);
+            let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permit, deadline, shutdown);
             Ok(Response::new(frames))
         });
         let frames = telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_inner();
-        if let Some(beside) = beside {
-            beside.put(stall::watch(frames.shared(), self.admission.write_stall(), deadline));
+        if let Some(watchdog) = watchdog {
+            watchdog.set(stall::watch(frames.shared(), self.admission.write_stall(), deadline));
         }
-        Ok(body::carry(frames))
+        Ok(body::response(frames))
     }
 }

@@ -1,54 +1,42 @@
-//! Callers who stand still: what their streams may hold, and for how long.
+//! Callers that stop reading a blob stream.
 //!
-//! A caller that does not read shuts its flow-control window, and the stream is no longer polled. After a few seconds it
-//! gives its connection to the registry back, and every byte not yet on the way: it goes on by Range when the caller comes
-//! back, so a stalled reader holds neither memory nor a registry's connection. After the limit, or past the call's
-//! deadline, it is reset.
+//! The flow-control window of such a caller closes, and hyper stops polling the stream. After a few seconds the stream
+//! gives up its connection to the registry and all bytes that are not in h2 yet; it resumes with a Range request when the
+//! caller reads again. After the limit, or past the call's deadline, the stream is reset.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{deadline::Deadline, frame::Shared};
 
-/// How often a stream is looked at. Long enough for a caller that only pauses, short enough that a thousand who stopped are
-/// no burden.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often a stream is checked: long enough for callers that only pause, short enough that a thousand stalled callers do
+/// not matter.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A stream that is polled ends at its deadline by itself, with a status; this much later it is reset.
-const LAST_WORDS: Duration = Duration::from_millis(20);
-
-/// Runs beside a stream; ends when the stream must be reset.
+/// The watchdog of a stream; completes when the stream must be reset.
 pub(super) async fn watch(stream: Arc<Shared>, limit: Duration, deadline: Deadline) {
     tokio::select! {
-        () = stands_still(&stream, limit) => {
-            tracing::info!(?limit, "a stream's caller stood still; the stream is reset");
+        () = stalled(&stream, limit) => {
+            tracing::info!(?limit, "the stream is reset: its caller reads nothing");
         }
-        () = passes(deadline) => {}
+        () = deadline.passed() => {}
     }
 }
 
-async fn stands_still(stream: &Shared, limit: Duration) {
-    let mut seen = stream.turns();
+async fn stalled(stream: &Shared, limit: Duration) {
+    let mut seen = stream.steps();
     let mut moved = Instant::now();
     loop {
-        sleep(LOOK_EVERY.min(limit / 4)).await;
-        let turns = stream.turns();
-        if turns != seen || stream.is_making_a_message() {
-            (seen, moved) = (turns, Instant::now());
+        sleep(CHECK_INTERVAL.min(limit / 4)).await;
+        let steps = stream.steps();
+        if steps != seen || stream.is_making_a_message() {
+            (seen, moved) = (steps, Instant::now());
             continue;
         }
         stream.detach();
         if moved.elapsed() >= limit {
             return;
         }
-    }
-}
-
-/// Ends a moment after the deadline.
-pub(super) async fn passes(deadline: Deadline) {
-    match deadline.instant() {
-        Some(deadline) => sleep_until(deadline + LAST_WORDS).await,
-        None => std::future::pending().await,
     }
 }

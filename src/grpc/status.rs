@@ -11,10 +11,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::{At, Missing, Refusal, RexError};
-
-/// The domain of every `google.rpc.ErrorInfo`.
-pub(crate) const DOMAIN: &str = "rexd.registry.v1";
+use crate::error::{At, ERROR_DOMAIN, Missing, Refusal, RexError};
 
 /// Clients advertise 8 KiB of headers, and a status should fit into 6: the message is there twice, once percent-encoded
 /// and once, with the details, in base64; names take up to about 1 KiB.
@@ -27,7 +24,7 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// The caller's own deadline has passed.
 pub(super) fn deadline_exceeded() -> Status {
     let mut details = ErrorDetails::new();
-    details.set_error_info("DEADLINE_EXCEEDED", DOMAIN, HashMap::new());
+    details.set_error_info("DEADLINE_EXCEEDED", ERROR_DOMAIN, HashMap::new());
     Status::with_error_details(Code::DeadlineExceeded, "the call's deadline has passed", details)
 }
 
@@ -35,7 +32,7 @@ impl From<RexError> for Status {
     fn from(error: RexError) -> Self {
         let row = Row::of(&error);
         let mut details = ErrorDetails::new();
-        details.set_error_info(row.reason, DOMAIN, error.at().map(metadata).unwrap_or_default());
+        details.set_error_info(row.reason, ERROR_DOMAIN, error.at().map(metadata).unwrap_or_default());
         if let Some(wait) = row.retry {
             details.set_retry_info(Some(wait));
         }

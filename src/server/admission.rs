@@ -1,8 +1,8 @@
-//! How many connections may be open, in all and for each peer.
+//! Limits on open connections, in total and for each peer.
 //!
-//! A connection over a cap is closed at once rather than left in the kernel's queue: its caller learns now that it must
-//! go to another replica, the cap of one peer can be told only after accept anyway, and idle connections of one peer
-//! never stop the others from being accepted.
+//! A connection over a limit is accepted and closed at once rather than left in the kernel's queue. Its caller can then
+//! try another replica, and idle connections of one peer never keep others from being accepted. The peer is only known
+//! after accept anyway.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Counts the open connections; the map holds an entry only for peers with one open, so the total cap bounds it.
+/// Counts the open connections. The map has entries only for peers with an open connection, so the total limit bounds it.
 #[derive(Debug)]
 pub(super) struct Admission {
     max: usize,
@@ -26,16 +26,16 @@ struct Open {
 
 /// Why a connection was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum LimitReached {
     /// `max_connections` are open.
     Full,
     /// The peer has `max_connections_per_peer` open.
     PeerFull,
 }
 
-/// One open connection; dropping it makes room for another.
+/// Counts for one open connection until it is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct ConnectionPermit {
     admission: Arc<Admission>,
     peer: IpAddr,
 }
@@ -45,20 +45,20 @@ impl Admission {
         Arc::new(Self { max, max_per_peer, open: Mutex::default() })
     }
 
-    /// Counts a connection from `address`, or says which cap it would pass.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Refused> {
+    /// Counts a connection from `address`, or returns the limit that is reached.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
         let peer = peer_of(address);
         let mut open = self.lock();
         if open.total >= self.max {
-            return Err(Refused::Full);
+            return Err(LimitReached::Full);
         }
         let of_peer = open.by_peer.get(&peer).copied().unwrap_or(0);
         if of_peer >= self.max_per_peer {
-            return Err(Refused::PeerFull);
+            return Err(LimitReached::PeerFull);
         }
         open.total += 1;
         open.by_peer.insert(peer, of_peer + 1);
-        Ok(Ticket { admission: Arc::clone(self), peer })
+        Ok(ConnectionPermit { admission: Arc::clone(self), peer })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -66,7 +66,7 @@ impl Admission {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.admission.lock();
         open.total = open.total.saturating_sub(1);
@@ -79,8 +79,8 @@ impl Drop for Ticket {
     }
 }
 
-/// The peer an address counts for: IPv4 as it is, also when mapped into IPv6, and the /64 of IPv6, of which one host can
-/// take any address (RFC 8981).
+/// The peer that an address belongs to: the IPv4 address, also when it is mapped into IPv6, or the /64 of an IPv6
+/// address, because one host can use any address of its /64 (RFC 8981).
 fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
@@ -101,7 +101,7 @@ mod tests {
         let admission = Admission::new(10, 1);
         let first = admission.admit(ip("192.0.2.1"));
         assert!(first.is_ok());
-        assert_eq!(admission.admit(ip("::ffff:192.0.2.1")).err(), Some(Refused::PeerFull));
+        assert_eq!(admission.admit(ip("::ffff:192.0.2.1")).err(), Some(LimitReached::PeerFull));
         assert!(admission.admit(ip("192.0.2.2")).is_ok());
         drop(first);
         assert!(admission.admit(ip("192.0.2.1")).is_ok());
@@ -111,15 +111,15 @@ mod tests {
     fn addresses_of_one_ipv6_network_count_as_one_peer() {
         let admission = Admission::new(10, 1);
         let _first = admission.admit(ip("2001:db8:0:1::1"));
-        assert_eq!(admission.admit(ip("2001:db8:0:1:ffff::2")).err(), Some(Refused::PeerFull));
+        assert_eq!(admission.admit(ip("2001:db8:0:1:ffff::2")).err(), Some(LimitReached::PeerFull));
         assert!(admission.admit(ip("2001:db8:0:2::1")).is_ok());
     }
 
     #[test]
-    fn the_map_is_empty_when_all_are_gone() {
+    fn the_map_is_empty_when_all_connections_are_closed() {
         let admission = Admission::new(2, 2);
         let tickets = [admission.admit(ip("192.0.2.1")), admission.admit(ip("192.0.2.2"))];
-        assert_eq!(admission.admit(ip("192.0.2.3")).err(), Some(Refused::Full));
+        assert_eq!(admission.admit(ip("192.0.2.3")).err(), Some(LimitReached::Full));
         drop(tickets);
         assert!(admission.lock().by_peer.is_empty());
         assert_eq!(admission.lock().total, 0);

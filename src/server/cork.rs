@@ -1,8 +1,8 @@
-//! Writes of one turn of a connection, gathered into few system calls.
+//! Gathers the writes of one poll of a connection into few system calls, as TCP_CORK does in the kernel.
 //!
 //! h2 writes and flushes each DATA frame by itself, and callers take frames of 16 KiB unless they say otherwise: a GiB is
 //! 65,536 writes, each a walk through the kernel's TCP. Here the frames that one poll of the connection produces are
-//! gathered, and go out when the buffer is full or the poll is over. Copying 16 KiB that are in the cache costs a fraction
+//! corked, and go out when the buffer is full or the poll is over. Copying 16 KiB that are in the cache costs a fraction
 //! of what the system call does (the README has the measurement). It also frees the registry's chunk as soon as it is
 //! framed. Every write passes here, so this is also where it is noticed that the peer takes none.
 
@@ -18,19 +18,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::write_stall::WriteStall;
 
-/// What is gathered at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
-const GATHER_BYTES: usize = 7 * (9 + 16 * 1024);
+/// What is corked at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
+const BUFFER_BYTES: usize = 7 * (9 + 16 * 1024);
 
 /// What an answer that is no blob needs.
-const SMALL_BYTES: usize = 1024;
+const SMALL_BUFFER_BYTES: usize = 1024;
 
 /// The connection's end of the cork: what hyper writes to.
-pub(super) struct Cork<T>(Arc<Mutex<Gathered<T>>>);
+pub(super) struct Cork<T>(Arc<Mutex<Corked<T>>>);
 
-/// The owner's end: lets out what was gathered.
-pub(super) struct Uncork<T>(Arc<Mutex<Gathered<T>>>);
+/// The owner's end: lets out what was corked.
+pub(super) struct Uncork<T>(Arc<Mutex<Corked<T>>>);
 
-struct Gathered<T> {
+struct Corked<T> {
     io: T,
     buffer: Vec<u8>,
     written: usize,
@@ -42,32 +42,32 @@ struct Gathered<T> {
 /// Puts a cork into `io`, whose writes may wait for `write_stall`.
 pub(super) fn cork<T>(io: T, write_stall: Duration) -> (Cork<T>, Uncork<T>) {
     let stall = WriteStall::new(write_stall);
-    let gathered = Arc::new(Mutex::new(Gathered { io, buffer: Vec::new(), written: 0, waits: false, stall }));
-    (Cork(Arc::clone(&gathered)), Uncork(gathered))
+    let corked = Arc::new(Mutex::new(Corked { io, buffer: Vec::new(), written: 0, waits: false, stall }));
+    (Cork(Arc::clone(&corked)), Uncork(corked))
 }
 
 impl<T: AsyncWrite + Unpin> Uncork<T> {
-    /// Polls the connection to its end; what each poll gathered goes out after it. `None` when the peer took nothing of
+    /// Polls the connection to its end; what each poll corked goes out after it. `None` when the peer took nothing of
     /// it for too long.
     pub(super) async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> Option<C::Output> {
         std::future::poll_fn(|context| {
             lock(&self.0).waits = false;
             let outcome = connection.as_mut().poll(context);
-            let mut gathered = lock(&self.0);
+            let mut corked = lock(&self.0);
             // A failure to write is told to the connection when it writes next, or reads.
-            gathered.waits |= gathered.poll_out(context).is_pending();
+            corked.waits |= corked.poll_write_all(context).is_pending();
             match outcome {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => gathered.poll_stall(context).map(|()| None),
+                Poll::Pending => corked.poll_stall(context).map(|()| None),
             }
         })
         .await
     }
 }
 
-impl<T: AsyncWrite + Unpin> Gathered<T> {
+impl<T: AsyncWrite + Unpin> Corked<T> {
     /// Writes everything out.
-    fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_all(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.buffer.get(self.written..) {
             let written = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
             if written == 0 {
@@ -94,11 +94,11 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     fn gather(&mut self, slices: &[IoSlice<'_>]) -> usize {
         let before = self.buffer.len();
         if before == 0 {
-            let small = slices.iter().map(|slice| slice.len()).sum::<usize>() <= SMALL_BYTES;
-            self.buffer.reserve_exact(if small { SMALL_BYTES } else { GATHER_BYTES });
+            let small = slices.iter().map(|slice| slice.len()).sum::<usize>() <= SMALL_BUFFER_BYTES;
+            self.buffer.reserve_exact(if small { SMALL_BUFFER_BYTES } else { BUFFER_BYTES });
         }
         for slice in slices {
-            let room = GATHER_BYTES.saturating_sub(self.buffer.len());
+            let room = BUFFER_BYTES.saturating_sub(self.buffer.len());
             self.buffer.extend_from_slice(slice.get(..room).unwrap_or(slice));
         }
         self.buffer.len() - before
@@ -125,21 +125,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut gathered = lock(&self.0);
-        if gathered.buffer.len() >= GATHER_BYTES {
-            ready!(gathered.poll_out(context))?;
+        let mut corked = lock(&self.0);
+        if corked.buffer.len() >= BUFFER_BYTES {
+            ready!(corked.poll_write_all(context))?;
         }
         // Frames larger than the buffer gain nothing from it.
-        if gathered.buffer.is_empty() && slices.iter().map(|slice| slice.len()).sum::<usize>() >= GATHER_BYTES
-        {
-            let written = Pin::new(&mut gathered.io).poll_write_vectored(context, slices);
+        if corked.buffer.is_empty() && slices.iter().map(|slice| slice.len()).sum::<usize>() >= BUFFER_BYTES {
+            let written = Pin::new(&mut corked.io).poll_write_vectored(context, slices);
             match written {
-                Poll::Ready(_) => gathered.stall.moved(),
-                Poll::Pending => gathered.waits = true,
+                Poll::Ready(_) => corked.stall.moved(),
+                Poll::Pending => corked.waits = true,
             }
             return written;
         }
-        Poll::Ready(Ok(gathered.gather(slices)))
+        Poll::Ready(Ok(corked.gather(slices)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -152,12 +151,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut gathered = lock(&self.0);
-        ready!(gathered.poll_out(context))?;
-        Pin::new(&mut gathered.io).poll_shutdown(context)
+        let mut corked = lock(&self.0);
+        ready!(corked.poll_write_all(context))?;
+        Pin::new(&mut corked.io).poll_shutdown(context)
     }
 }
 
-fn lock<T>(gathered: &Mutex<Gathered<T>>) -> MutexGuard<'_, Gathered<T>> {
-    gathered.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(corked: &Mutex<Corked<T>>) -> MutexGuard<'_, Corked<T>> {
+    corked.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! HTTP/2 frames as a peer sends them, seen from beside the connection (RFC 9113, section 4.1).
+//! Reads the frame headers of an HTTP/2 byte stream (RFC 9113, section 4.1), and limits control frames.
 //!
-//! h2 bounds what a flood may *hold*; it does not bound what it may *cost*: it answers every PING and SETTINGS, and a
-//! stream that is accepted and then reset is an ordinary cancellation. [`Allowance`] bounds how many of these a peer may
+//! h2 limits the memory that a flood can use, but not the processor time: it answers every PING and SETTINGS, and treats a
+//! stream that is accepted and then reset as an ordinary cancellation. [`ControlFrameBudget`] bounds how many of these a peer may
 //! send, measured against the work that was done for it.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ const PING: u8 = 0x6;
 /// The flag which makes a SETTINGS or PING frame an acknowledgement.
 const ACK: u8 = 0x1;
 
-/// What of a frame is of interest here.
+/// The parts of a frame header that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
     kind: u8,
@@ -34,7 +34,7 @@ impl Frame {
         self.kind == SETTINGS && self.flags & ACK == 0
     }
 
-    /// Makes the receiver work or answer, and carries nothing of a call.
+    /// Whether the frame makes the receiver work or answer without carrying a part of a call.
     pub(super) fn is_control(self) -> bool {
         match self.kind {
             PING | SETTINGS => self.flags & ACK == 0,
@@ -88,12 +88,12 @@ impl Scanner {
 /// bandwidth send a PING for a DATA frame (grpc-go's BDP estimator), and one that cancels a stream it got something from
 /// has paid for the cancellation.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(super) struct ControlFrameBudget {
     left: u32,
     refilled: Instant,
 }
 
-impl Allowance {
+impl ControlFrameBudget {
     const BURST: u32 = 1000;
     /// 100 a second.
     const REFILL_EVERY: Duration = Duration::from_millis(10);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_free() {
+    fn acknowledgements_are_not_control_frames() {
         assert!(!Frame { kind: PING, flags: ACK }.is_control());
         assert!(!Frame { kind: SETTINGS, flags: ACK }.is_control());
         assert!(Frame { kind: PING, flags: 0 }.is_control());
@@ -153,16 +153,16 @@ mod tests {
     #[test]
     fn an_allowance_ends_and_comes_back_with_time_and_with_work() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(start);
-        let spent = (0..Allowance::BURST + 5).filter(|_| allowance.spend(start)).count();
-        assert_eq!(spent, Allowance::BURST as usize);
+        let mut budget = ControlFrameBudget::new(start);
+        let spent = (0..ControlFrameBudget::BURST + 5).filter(|_| budget.spend(start)).count();
+        assert_eq!(spent, ControlFrameBudget::BURST as usize);
 
         let later = start + Duration::from_secs(1);
-        let spent = (0..Allowance::BURST).filter(|_| allowance.spend(later)).count();
+        let spent = (0..ControlFrameBudget::BURST).filter(|_| budget.spend(later)).count();
         assert_eq!(spent, 100, "a second gives 100");
 
-        allowance.earn();
-        assert!(allowance.spend(later));
-        assert!(!allowance.spend(later));
+        budget.earn();
+        assert!(budget.spend(later));
+        assert!(!budget.spend(later));
     }
 }

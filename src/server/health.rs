@@ -1,5 +1,5 @@
-//! Being ready, as load balancers ask for it: `grpc.health.v1` on the service's port and `/readyz` on the ops port. Ready
-//! means that this process takes calls; a registry that is down does not make it less so.
+//! Readiness, as load balancers check it: `grpc.health.v1` on the service's port and `/readyz` on the ops port. Ready
+//! means that this process accepts calls; it does not depend on any registry.
 
 use std::sync::{
     Arc,

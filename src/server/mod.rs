@@ -1,27 +1,29 @@
-//! The listener: connections, their limits, TLS, health, and an end in good order.
+//! The listener: connections, their limits, TLS, health and graceful shutdown.
 //!
-//! tonic's own server does not bound the handshake, the send buffer or the drain, and spins when descriptors run out; this
-//! one is built on hyper for that. It knows nothing of registries: whatever [`Routes`] there are, it serves.
+//! It is built on hyper, because tonic's server does not bound the handshake, the send buffer or the drain, and spins
+//! when file descriptors run out. It serves any [`Routes`] and knows nothing of registries.
 //!
-//! A connection's way: `accept` takes it -> `admission` counts it -> `connection` has `tls` and `preface` open it, puts
-//! `guard` under it, and runs HTTP/2 until it must go away -> `closing` ends the calls that are left.
+//! The life of a connection: `accept` accepts it, `admission` counts it, `connection` runs the TLS handshake (`tls`),
+//! reads the HTTP/2 preface (`preface`) and serves HTTP/2 over `frame_guard` and `cork` until it sends GOAWAY. `shutdown`
+//! ends the calls that still run after the grace period.
 //!
-//! Nothing here touches signals or the environment; listeners and the wish to stop are passed in.
+//! This module reads neither signals nor the environment: the caller passes in the listeners and the shutdown future.
 
 mod accept;
 mod admission;
-mod beside;
-mod closing;
 mod connection;
 mod content_type;
 mod cork;
+mod frame_guard;
 mod frames;
-mod guard;
 mod health;
 mod ops;
+mod peer;
 mod preface;
 mod reflection;
 mod settings;
+mod shutdown;
+mod stream_executor;
 pub mod tls;
 mod write_stall;
 
@@ -35,21 +37,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
-use self::{accept::Refusals, admission::Admission, connection::Connections};
+use self::{accept::RefusalLog, admission::Admission, connection::Connections};
 pub use self::{
-    beside::Beside, closing::Closing, connection::Peer, health::Readiness, reflection::add_reflection,
-    settings::Settings,
+    health::Readiness, peer::Peer, reflection::add_reflection, settings::Settings, shutdown::Shutdown,
+    stream_executor::Watchdog,
 };
 
-/// After the drain's grace, running calls and then their connections end within this time.
-const HARD_END: Duration = Duration::from_millis(600);
+/// Time for the remaining calls and connections to end, once the drain's grace period is over.
+const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_millis(600);
 
 /// A gRPC server that is ready to run.
 #[derive(Debug)]
 pub struct Server {
     /// Limits and times.
     pub settings: Settings,
-    /// The services, health and reflection among them. Each request carries [`Peer`] and [`Closing`] as extensions.
+    /// The services, health and reflection among them. Each request carries [`Peer`] and [`Shutdown`] as extensions.
     pub routes: Routes,
     /// Where callers connect.
     pub listener: TcpListener,
@@ -86,10 +88,11 @@ impl Server {
             background.spawn(end.clone().run_until_cancelled_owned(answering));
         }
 
-        let (drain, closing, open) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (drain, end_calls, open) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_peer);
         let Settings { drain_pause, drain_grace, .. } = self.settings;
-        let connections = Connections::new(self.settings, self.routes, tls, drain.clone(), closing.clone());
+        let connections = Connections::new(self.settings, self.routes, tls, drain.clone(), end_calls.clone());
         tokio::select! {
             never = take_connections(self.listener, connections, admission, &open, &end) => match never {},
             () = async {
@@ -105,8 +108,8 @@ impl Server {
         open.close();
         if timeout(drain_grace, open.wait()).await.is_err() {
             warn!(connections = open.len(), "draining: the grace is over, ending running calls");
-            closing.cancel();
-            if timeout(HARD_END, open.wait()).await.is_err() {
+            end_calls.cancel();
+            if timeout(FORCED_CLOSE_TIMEOUT, open.wait()).await.is_err() {
                 warn!(connections = open.len(), "draining: closing connections");
             }
         }
@@ -124,18 +127,18 @@ async fn take_connections(
     end: &CancellationToken,
 ) -> Infallible {
     let connections = Arc::new(connections);
-    let mut refusals = Refusals::default();
+    let mut refusals = RefusalLog::default();
     loop {
         let (stream, address) = accept::accept(&listener).await;
         match admission.admit(address.ip()) {
-            Ok(ticket) => {
+            Ok(permit) => {
                 let serving = Arc::clone(&connections).serve(stream, address);
                 open.spawn(end.clone().run_until_cancelled_owned(async move {
                     serving.await;
-                    drop(ticket);
+                    drop(permit);
                 }));
             }
-            Err(refused) => refusals.note(address, refused),
+            Err(refused) => refusals.record(address, refused),
         }
     }
 }

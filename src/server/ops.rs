@@ -1,4 +1,4 @@
-//! The endpoints for the operator's machinery: plain HTTP/1.1 on a listener of its own, without TLS, for the kubelet.
+//! The ops endpoints, which the kubelet probes: plain HTTP/1.1 without TLS, on a listener of its own.
 //!
 //! | path | answer |
 //! |---|---|
@@ -22,22 +22,22 @@ use tracing::debug;
 
 use super::{accept::accept, health::Readiness};
 
-/// Open connections. One more waits in the kernel's queue, for at most [`CONNECTION_LIMIT`]: a probe that is late is
+/// Open connections. One more waits in the kernel's queue, for at most [`CONNECTION_TIMEOUT`]: a probe that is late is
 /// better than one that is refused.
 const MAX_CONNECTIONS: usize = 64;
 /// Time for a request's head.
-const HEAD_LIMIT: Duration = Duration::from_secs(5);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole connection, which is one request.
-const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's head; 8 KiB is the least hyper takes.
-const MAX_HEAD_BYTES: usize = 8 * 1024;
+const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// Answers on `listener` until `end`.
 pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: CancellationToken) -> Infallible {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
         .keep_alive(false);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tasks = TaskTracker::new();
@@ -47,7 +47,7 @@ pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: Canc
         let (http, readiness) = (http.clone(), readiness.clone());
         let connection = async move {
             let _permit = permit;
-            if let Ok(Err(error)) = timeout(CONNECTION_LIMIT, answer_on(&http, stream, readiness)).await {
+            if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, answer_on(&http, stream, readiness)).await {
                 debug!(%address, %error, "ops connection failed");
             }
         };

@@ -21,7 +21,7 @@ const DISCARDED_BYTES: u64 = 16 * 1024;
 
 /// What the peer began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opening {
+pub(super) enum Protocol {
     /// The whole preface of HTTP/2; it has been read off the connection.
     Http2,
     /// Something else; it has been answered and the connection can be dropped.
@@ -30,7 +30,7 @@ pub(super) enum Opening {
 
 /// Reads up to the end of the preface, or to the first byte that is not of it. Takes as long as the peer takes: the
 /// caller sets the time.
-pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<Opening> {
+pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<Protocol> {
     let mut expected = PREFACE.as_slice();
     let mut buffer = [0; PREFACE.len()];
     while !expected.is_empty() {
@@ -46,11 +46,11 @@ pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::R
             }
             io.shutdown().await?;
             copy(&mut io.take(DISCARDED_BYTES), &mut sink()).await?;
-            return Ok(Opening::Other);
+            return Ok(Protocol::Other);
         };
         expected = rest;
     }
-    Ok(Opening::Http2)
+    Ok(Protocol::Http2)
 }
 
 #[cfg(test)]
@@ -68,7 +68,7 @@ mod tests {
             client.write_all(b"next").await?;
             Ok::<_, io::Error>(client)
         });
-        assert_eq!(read(&mut server).await?, Opening::Http2);
+        assert_eq!(read(&mut server).await?, Protocol::Http2);
         let mut next = [0; 4];
         server.read_exact(&mut next).await?;
         assert_eq!(&next, b"next", "nothing after the preface is taken");

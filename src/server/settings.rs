@@ -1,9 +1,9 @@
-//! The numbers of the listener, each with its unit and the reason for its default.
+//! The listener's settings, each with its unit and the reason for its default.
 
 use std::time::Duration;
 
-/// Limits and times of a [`Server`](super::Server). Plain numbers: whoever reads the configuration file checks that they
-/// make sense, none of them zero and no time longer than a year.
+/// Limits and times of a [`Server`](super::Server). The configuration validates them: none is zero, and no time is
+/// longer than a year.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Open connections in all, those still in the handshake included. One more is closed at once.

@@ -1,5 +1,5 @@
-//! Connections whose peer takes nothing: what waits for the socket has left every stream, and no window or stream's limit
-//! bounds how long it waits.
+//! Detects connections whose peer reads nothing. Bytes that wait for the socket no longer belong to a stream, so no window
+//! and no limit of a stream bounds how long they wait.
 
 use std::{
     pin::Pin,
@@ -9,12 +9,12 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Tells when writes have waited for longer than a limit without taking a byte.
+/// Fires when writes have waited for longer than a limit and the peer has taken no byte.
 pub(super) struct WriteStall {
     limit: Duration,
     /// Since when no byte was taken; `None` while nothing waits.
     since: Option<Instant>,
-    /// Set when the first write waits, and then only moved when it fires: a busy connection waits all the time.
+    /// Set when a write first waits, and reset only when it fires: on a busy connection, writes wait all the time.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -23,7 +23,7 @@ impl WriteStall {
         Self { limit, since: None, timer: None }
     }
 
-    /// A byte was taken, or there is none to be taken.
+    /// The peer took a byte, or no byte waits.
     pub(super) fn moved(&mut self) {
         self.since = None;
     }

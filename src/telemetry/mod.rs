@@ -16,24 +16,24 @@ use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-/// What is logged when nobody says.
+/// The filter when none is given.
 const DEFAULT_FILTER: &str = "info";
 
 /// Why telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The filter cannot be parsed.
     #[error("log filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// The exporter cannot be made.
+    /// The exporter cannot be built.
     #[error("OTLP exporter: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// Somebody was here before.
+    /// A subscriber is already installed.
     #[error("{0}")]
     Init(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Keeps the exporter alive; [`finish`](Self::finish) sends what is left.
+/// Keeps the exporter alive; [`finish`](Self::finish) exports the last spans.
 #[derive(Debug)]
 pub struct Telemetry(Option<SdkTracerProvider>);
 
@@ -65,7 +65,7 @@ impl Telemetry {
         Ok(Self(Some(provider)))
     }
 
-    /// Sends what was not exported yet. Blocks for some seconds at most, when the collector is away.
+    /// Exports the remaining spans. Blocks for a few seconds at most when the collector does not answer.
     pub fn finish(self) {
         if let Some(error) = self.0.and_then(|provider| provider.shutdown().err()) {
             tracing::warn!(%error, "the last spans were not exported");
@@ -127,7 +127,7 @@ fn is_service_failure(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Internal | Code::DataLoss | Code::Unknown)
 }
 
-/// Says in the span of the call, and so in its log, who calls.
+/// Records the caller in the span of the call, and so in its log.
 pub fn caller(name: &str) {
     Span::current().record("caller", name);
 }

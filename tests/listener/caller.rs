@@ -15,7 +15,7 @@ use tokio::{
 /// No test waits longer for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The serving status in a health answer.
+/// The server status in a health answer.
 pub(crate) const SERVING: u8 = 1;
 pub(crate) const NOT_SERVING: u8 = 2;
 
@@ -28,7 +28,7 @@ pub(crate) struct Caller {
 
 /// What a call ended with.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// The `grpc-status`.
     pub(crate) code: i32,
     pub(crate) message: String,
@@ -79,7 +79,7 @@ impl Caller {
 
     /// A call of the test's own service.
     pub(crate) async fn work(&mut self, method: &str, ms: u64) -> Result<ResponseFuture, h2::Error> {
-        self.begin(&format!("/test.Work/{method}"), ("x-ms", &ms.to_string()), &[]).await
+        self.begin(&format!("/test.TestService/{method}"), ("x-ms", &ms.to_string()), &[]).await
     }
 
     /// The server's health.
@@ -91,7 +91,7 @@ impl Caller {
 }
 
 /// Waits for the end of a call.
-pub(crate) async fn end(response: ResponseFuture) -> Result<Answer, h2::Error> {
+pub(crate) async fn end(response: ResponseFuture) -> Result<Response, h2::Error> {
     let reading = async {
         let (parts, mut stream) = response.await?.into_parts();
         let mut body = BytesMut::new();
@@ -104,7 +104,7 @@ pub(crate) async fn end(response: ResponseFuture) -> Result<Answer, h2::Error> {
         let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap());
         let code = text("grpc-status").parse().unwrap_or(-1);
         let message = text("grpc-message").to_owned();
-        Ok(Answer { code, message, headers: parts.headers, body: body.freeze() })
+        Ok(Response { code, message, headers: parts.headers, body: body.freeze() })
     };
     timeout(PATIENCE, reading).await.expect("the call ends")
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     caller::{Caller, end},
-    serving::{settings, start},
+    server::{settings, start},
 };
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";

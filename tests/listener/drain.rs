@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     caller::{Caller, NOT_SERVING, PATIENCE, SERVING, end},
     ops::get,
-    serving::{FOREVER, Running, settings, start},
+    server::{NEVER, Running, settings, start},
     wire,
 };
 
@@ -30,7 +30,7 @@ pub(crate) async fn stopped(server: Running) -> Duration {
 
 #[tokio::test]
 async fn an_idle_server_ends_at_once() {
-    let server = start(Settings { drain_grace: FOREVER, ..settings() }).await;
+    let server = start(Settings { drain_grace: NEVER, ..settings() }).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     assert_eq!(caller.health().await.unwrap(), SERVING);
     let took = stopped(server).await;
@@ -39,7 +39,7 @@ async fn an_idle_server_ends_at_once() {
 
 #[tokio::test]
 async fn a_running_call_finishes() {
-    let server = start(Settings { drain_grace: FOREVER, ..settings() }).await;
+    let server = start(Settings { drain_grace: NEVER, ..settings() }).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 500).await.unwrap();
     sleep(Duration::from_millis(100)).await;
@@ -91,16 +91,16 @@ async fn calls_that_outlive_the_grace_end_as_unavailable_and_their_handlers_are_
 }
 
 #[tokio::test]
-async fn silent_peers_do_not_hold_the_end_beyond_a_second_after_the_grace() {
+async fn silent_peers_do_not_delay_the_end_by_more_than_a_second() {
     let server = start(settings()).await;
     let _silent = TcpStream::connect(server.address).await.unwrap();
     let mut preface_only = TcpStream::connect(server.address).await.unwrap();
     preface_only.write_all(wire::PREFACE).await.unwrap();
     // It runs a call, and does not answer the PING that comes with the GOAWAY.
-    let mut deaf = wire::open(server.address).await;
+    let mut unresponsive = wire::open(server.address).await;
     let flags = wire::END_HEADERS | wire::END_STREAM;
-    let call = wire::frame(wire::HEADERS, flags, 1, &wire::call("/test.Work/Hold"));
-    deaf.write_all(&call).await.unwrap();
+    let call = wire::frame(wire::HEADERS, flags, 1, &wire::call("/test.TestService/Hold"));
+    unresponsive.write_all(&call).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     let took = stopped(server).await;
     assert!(took >= GRACE && took < GRACE + HARD_END, "took {took:?}");

@@ -10,17 +10,17 @@ use tokio::{
 
 use crate::{
     caller::{Caller, PATIENCE, SERVING},
-    serving::{settings, start},
+    server::{settings, start},
     wire::{self, frame},
 };
 
 #[tokio::test]
 async fn a_rapid_reset_flood_ends_its_connection_and_no_other() {
     let server = start(settings()).await;
-    let mut bystander = Caller::connect(server.address).await.unwrap();
+    let mut other_caller = Caller::connect(server.address).await.unwrap();
     let (mut read, mut write) = wire::open(server.address).await.into_split();
     let flood = tokio::spawn(async move {
-        let block = wire::call("/test.Work/Hold");
+        let block = wire::call("/test.TestService/Hold");
         for stream in (1..200_000).step_by(2) {
             let mut pair = frame(wire::HEADERS, wire::END_HEADERS | wire::END_STREAM, stream, &block);
             pair.extend(frame(wire::RST_STREAM, 0, stream, &wire::CANCEL.to_be_bytes()));
@@ -35,15 +35,15 @@ async fn a_rapid_reset_flood_ends_its_connection_and_no_other() {
         assert_eq!(goaway.code(), wire::ENHANCE_YOUR_CALM);
     }
     assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 resets were taken");
-    assert_eq!(bystander.health().await.unwrap(), SERVING);
+    assert_eq!(other_caller.health().await.unwrap(), SERVING);
 }
 
 /// Each stream reaches its handler before it is reset, so that h2 sees nothing but cancelled calls.
 #[tokio::test]
-async fn a_patient_reset_flood_ends_too() {
+async fn a_slow_reset_flood_ends_its_connection() {
     let server = start(settings()).await;
     let mut attacker = wire::open(server.address).await;
-    let block = wire::call("/test.Work/Hold");
+    let block = wire::call("/test.TestService/Hold");
     let mut resets = 0;
     let flood = async {
         for stream in (1..).step_by(2) {
@@ -76,7 +76,7 @@ async fn a_patient_reset_flood_ends_too() {
 async fn an_endless_header_block_ends_its_connection() {
     let server = start(settings()).await;
     let mut attacker = wire::open(server.address).await;
-    let mut first = frame(wire::HEADERS, wire::END_STREAM, 1, &wire::call("/test.Work/Hold"));
+    let mut first = frame(wire::HEADERS, wire::END_STREAM, 1, &wire::call("/test.TestService/Hold"));
     first.extend(frame(wire::CONTINUATION, 0, 1, &wire::headers(&[("x", "y")])));
     attacker.write_all(&first).await.unwrap();
     let mut sent = 0;
@@ -98,7 +98,7 @@ async fn a_header_list_over_16_kib_does_not_reach_the_service() {
     let value = "v".repeat(120);
     // A field counts 32 bytes more than its text: 153 × 120 is over 16 KiB, and under four times that.
     let fields = vec![("x", value.as_str()); 120];
-    let block = [wire::call("/test.Work/Hold"), wire::headers(&fields)].concat();
+    let block = [wire::call("/test.TestService/Hold"), wire::headers(&fields)].concat();
     let (first, second) = block.split_at(8000);
     let mut request = frame(wire::HEADERS, wire::END_STREAM, 1, first);
     request.extend(frame(wire::CONTINUATION, wire::END_HEADERS, 1, second));
@@ -118,7 +118,7 @@ async fn a_header_list_over_16_kib_does_not_reach_the_service() {
 #[tokio::test]
 async fn a_ping_flood_ends_its_connection_and_no_other() {
     let server = start(settings()).await;
-    let mut bystander = Caller::connect(server.address).await.unwrap();
+    let mut other_caller = Caller::connect(server.address).await.unwrap();
     let (mut read, mut write) = wire::open(server.address).await.into_split();
     let flood = tokio::spawn(async move {
         let ping = frame(wire::PING, 0, 0, &[0; 8]);
@@ -133,11 +133,11 @@ async fn a_ping_flood_ends_its_connection_and_no_other() {
     let _reset = timeout(PATIENCE, read.read_to_end(&mut answers)).await.expect("the connection ends");
     assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 PINGs were taken");
     assert!(answers.len() < 2000 * 17, "{} bytes were sent in answer", answers.len());
-    assert_eq!(bystander.health().await.unwrap(), SERVING);
+    assert_eq!(other_caller.health().await.unwrap(), SERVING);
 }
 
 #[tokio::test]
-async fn a_ping_for_every_answer_is_welcome() {
+async fn one_ping_per_response_is_allowed() {
     let server = start(settings()).await;
     let mut caller = wire::open(server.address).await;
     let block = wire::call("/grpc.health.v1.Health/Check");

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     caller::{Caller, PATIENCE, end},
-    serving::{FOREVER, settings, start},
+    server::{NEVER, settings, start},
     wire::{self, frame},
 };
 
@@ -22,7 +22,7 @@ fn aging(grace: Duration) -> Settings {
 
 #[tokio::test]
 async fn an_old_connection_is_told_to_go_away_no_more_than_a_tenth_early() {
-    let server = start(aging(FOREVER)).await;
+    let server = start(aging(NEVER)).await;
     let begun = Instant::now();
     let mut caller = wire::open(server.address).await;
     let goaway = wire::next_of(&mut caller, wire::GOAWAY).await.unwrap();
@@ -32,7 +32,7 @@ async fn an_old_connection_is_told_to_go_away_no_more_than_a_tenth_early() {
 
 #[tokio::test]
 async fn a_call_on_an_old_connection_finishes() {
-    let server = start(aging(FOREVER)).await;
+    let server = start(aging(NEVER)).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 600).await.unwrap();
     assert_eq!(end(call).await.unwrap().code, 0);

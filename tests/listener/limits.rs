@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     caller::{Caller, PATIENCE, SERVING},
-    serving::{settings, start},
+    server::{settings, start},
     wire::{self, frame},
 };
 
@@ -36,7 +36,7 @@ async fn a_silent_socket_is_closed() {
 }
 
 #[tokio::test]
-async fn a_preface_that_drips_is_closed() {
+async fn a_preface_sent_too_slowly_is_closed() {
     let server = start(impatient()).await;
     let (mut read, mut write) = TcpStream::connect(server.address).await.unwrap().into_split();
     let drip = tokio::spawn(async move {
@@ -69,7 +69,7 @@ async fn a_greeted_connection_outlives_the_preface_limit() {
 }
 
 #[tokio::test]
-async fn http_1_is_told_what_the_port_speaks() {
+async fn an_http_1_request_gets_400_that_names_grpc() {
     let server = start(settings()).await;
     let mut browser = TcpStream::connect(server.address).await.unwrap();
     let head = format!("GET / HTTP/1.1\r\nhost: rexd.test\r\nx-padding: {}\r\n\r\n", "v".repeat(1000));
@@ -120,7 +120,7 @@ async fn is_served_soon(host: u8, address: SocketAddr) -> bool {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_are_closed_and_the_cap_recovers() {
+async fn connections_over_the_limit_are_closed_until_one_ends() {
     let server = start(Settings { max_connections: 2, ..settings() }).await;
     let first = wire::open(server.address).await;
     let _second = wire::open(server.address).await;
@@ -131,7 +131,7 @@ async fn connections_over_the_cap_are_closed_and_the_cap_recovers() {
 }
 
 #[tokio::test]
-async fn one_peer_over_its_cap_leaves_others_alone_and_recovers() {
+async fn a_peer_at_its_limit_does_not_affect_other_peers() {
     let server = start(Settings { max_connections_per_peer: 1, ..settings() }).await;
     let first = wire::open(server.address).await;
     assert!(!is_served(connect_from(1, server.address).await).await);
@@ -141,7 +141,7 @@ async fn one_peer_over_its_cap_leaves_others_alone_and_recovers() {
 }
 
 #[tokio::test]
-async fn silent_sockets_count_and_give_their_place_back() {
+async fn silent_connections_count_until_they_are_closed() {
     let server = start(Settings { max_connections: 1, ..impatient() }).await;
     let _silent = TcpStream::connect(server.address).await.unwrap();
     sleep(LIMIT / 4).await;
@@ -150,10 +150,10 @@ async fn silent_sockets_count_and_give_their_place_back() {
 }
 
 #[tokio::test]
-async fn the_101st_stream_is_refused_and_the_hundred_go_on() {
+async fn the_101st_stream_is_refused_and_100_run() {
     let server = start(settings()).await;
     let mut caller = wire::open(server.address).await;
-    let block = wire::call("/test.Work/Hold");
+    let block = wire::call("/test.TestService/Hold");
     for stream in (1..=201).step_by(2) {
         let begin = frame(wire::HEADERS, wire::END_HEADERS | wire::END_STREAM, stream, &block);
         caller.write_all(&begin).await.unwrap();

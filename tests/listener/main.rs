@@ -1,5 +1,5 @@
-//! The listener against real sockets: what a hostile, silent or unlucky peer can do to it, and how it ends. A fact for each
-//! line of the listener's threats; limits are set small, and tests check bounds, not exact times.
+//! The listener against real sockets: hostile and silent peers, limits, TLS, signals and
+//! shutdown. Tests set small limits, and check bounds rather than exact times.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,13 +11,13 @@
 
 mod caller;
 mod content_type;
-mod descriptors;
 mod drain;
+mod file_descriptors;
 mod floods;
 mod lifetime;
 mod limits;
 mod ops;
-mod serving;
+mod server;
 mod signals;
 mod tls;
 mod tls_callers;

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     caller::{Caller, PATIENCE, end},
-    serving::{settings, start},
+    server::{settings, start},
     wire,
 };
 

@@ -1,4 +1,4 @@
-//! TLS: who gets in, and which certificate is shown.
+//! TLS: who gets in, and which certificate is server_certificate.
 
 use std::{
     error::Error, fs, io, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration,
@@ -22,8 +22,8 @@ use tonic::service::Routes;
 
 use crate::{
     caller::{Caller, PATIENCE, SERVING, end},
-    drain, serving,
-    serving::settings,
+    drain, server,
+    server::settings,
     wire,
 };
 
@@ -80,15 +80,15 @@ pub(crate) async fn connect(
     timeout(PATIENCE, connector.connect(ServerName::try_from("rexd.test").unwrap(), stream)).await.unwrap()
 }
 
-fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-/// Waits until new connections are shown `certificate`.
-async fn is_shown_soon(address: SocketAddr, ca: &Issuer, certificate: &CertificateDer<'_>) -> bool {
+/// Waits until new connections are server_certificate `certificate`.
+async fn wait_until_served(address: SocketAddr, ca: &Issuer, certificate: &CertificateDer<'_>) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        if shown(&connect(address, &connector(ca, None)).await.unwrap()) == *certificate {
+        if server_certificate(&connect(address, &connector(ca, None)).await.unwrap()) == *certificate {
             return true;
         }
         sleep(Duration::from_millis(10)).await;
@@ -100,7 +100,7 @@ async fn is_shown_soon(address: SocketAddr, ca: &Issuer, certificate: &Certifica
 async fn calls_are_served_over_tls_with_h2_agreed() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
-    let server = serving::start_with(settings(), Some(files(directory.path()))).await;
+    let server = server::start_with_tls(settings(), Some(files(directory.path()))).await;
     let stream = connect(server.address, &connector(&ca, None)).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(Caller::over(stream).await.unwrap().health().await.unwrap(), SERVING);
@@ -112,7 +112,7 @@ async fn a_socket_silent_in_the_handshake_is_closed() {
     write(directory.path(), &ca);
     let limit = Duration::from_millis(200);
     let settings = Settings { handshake_timeout: limit, ..settings() };
-    let server = serving::start_with(settings, Some(files(directory.path()))).await;
+    let server = server::start_with_tls(settings, Some(files(directory.path()))).await;
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     // The head of a ClientHello which never goes on.
@@ -126,7 +126,7 @@ async fn a_socket_silent_after_the_handshake_is_closed() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
     let settings = Settings { preface_timeout: Duration::from_millis(200), ..settings() };
-    let server = serving::start_with(settings, Some(files(directory.path()))).await;
+    let server = server::start_with_tls(settings, Some(files(directory.path()))).await;
     let mut silent = connect(server.address, &connector(&ca, None)).await.unwrap();
     assert!(wire::closes_within(&mut silent, Duration::from_secs(3)).await);
 }
@@ -135,8 +135,8 @@ async fn a_socket_silent_after_the_handshake_is_closed() {
 async fn a_socket_silent_in_the_handshake_does_not_hold_the_drain() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     write(directory.path(), &ca);
-    let settings = Settings { drain_grace: serving::FOREVER, ..settings() };
-    let server = serving::start_with(settings, Some(files(directory.path()))).await;
+    let settings = Settings { drain_grace: server::NEVER, ..settings() };
+    let server = server::start_with_tls(settings, Some(files(directory.path()))).await;
     let _silent = TcpStream::connect(server.address).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     let took = drain::stopped(server).await;
@@ -147,13 +147,13 @@ async fn a_socket_silent_in_the_handshake_does_not_hold_the_drain() {
 async fn a_new_certificate_is_shown_and_old_connections_go_on() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let old = write(directory.path(), &ca);
-    let server = serving::start_with(settings(), Some(files(directory.path()))).await;
+    let server = server::start_with_tls(settings(), Some(files(directory.path()))).await;
     let stream = connect(server.address, &connector(&ca, None)).await.unwrap();
-    assert_eq!(shown(&stream), old);
+    assert_eq!(server_certificate(&stream), old);
     let mut caller = Caller::over(stream).await.unwrap();
 
     let new = write(directory.path(), &ca);
-    assert!(is_shown_soon(server.address, &ca, &new).await);
+    assert!(wait_until_served(server.address, &ca, &new).await);
     assert_eq!(caller.health().await.unwrap(), SERVING);
 }
 
@@ -170,29 +170,29 @@ async fn a_swap_of_the_data_link_is_seen() {
     symlink("..1", root.join("..data")).unwrap();
     symlink("..data/tls.crt", root.join("tls.crt")).unwrap();
     symlink("..data/tls.key", root.join("tls.key")).unwrap();
-    let server = serving::start_with(settings(), Some(files(root))).await;
+    let server = server::start_with_tls(settings(), Some(files(root))).await;
 
     symlink("..2", root.join("..data_tmp")).unwrap();
     fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-    assert!(is_shown_soon(server.address, &ca, &new).await);
+    assert!(wait_until_served(server.address, &ca, &new).await);
 }
 
 #[tokio::test]
 async fn broken_new_files_leave_the_last_good_ones() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let old = write(directory.path(), &ca);
-    let server = serving::start_with(settings(), Some(files(directory.path()))).await;
+    let server = server::start_with_tls(settings(), Some(files(directory.path()))).await;
     for (name, content) in [("tls.crt", "no PEM"), ("tls.key", "no PEM")] {
         fs::write(directory.path().join(name), content).unwrap();
         sleep(Duration::from_millis(150)).await;
-        assert_eq!(shown(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
+        assert_eq!(server_certificate(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
     }
     fs::remove_file(directory.path().join("tls.key")).unwrap();
     sleep(Duration::from_millis(150)).await;
-    assert_eq!(shown(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
+    assert_eq!(server_certificate(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
 
     let new = write(directory.path(), &ca);
-    assert!(is_shown_soon(server.address, &ca, &new).await);
+    assert!(wait_until_served(server.address, &ca, &new).await);
 }
 
 #[tokio::test]
@@ -202,7 +202,7 @@ async fn a_caller_without_the_required_certificate_is_refused() {
     let client_ca = directory.path().join("ca.crt");
     fs::write(&client_ca, ca.pem()).unwrap();
     let files = Files { client_ca: Some(client_ca), ..files(directory.path()) };
-    let server = serving::start_with(settings(), Some(files)).await;
+    let server = server::start_with_tls(settings(), Some(files)).await;
 
     for refused in [None, Some(issue(&other))] {
         // In TLS 1.3 the client learns of the refusal when it reads.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     caller::{Caller, PATIENCE, SERVING},
-    serving::{self, settings},
+    server::{self, settings},
     tls::{Issuer, authority, connect, connector, files, issue, write},
 };
 
@@ -32,7 +32,7 @@ async fn a_new_authority_lets_its_callers_in_and_no_longer_those_of_the_old_one(
     let client_ca = directory.path().join("ca.crt");
     fs::write(&client_ca, old.pem()).unwrap();
     let files = Files { client_ca: Some(client_ca.clone()), ..files(directory.path()) };
-    let server = serving::start_with(settings(), Some(files)).await;
+    let server = server::start_with_tls(settings(), Some(files)).await;
     assert!(is_served(server.address, &ca, &old).await);
     assert!(!is_served(server.address, &ca, &new).await);
 

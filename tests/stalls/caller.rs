@@ -22,7 +22,7 @@ pub(crate) struct Caller(SendRequest<Bytes>);
 
 /// An answer of which only the headers are read.
 #[derive(Debug)]
-pub(crate) struct Answer(RecvStream);
+pub(crate) struct UnreadResponse(RecvStream);
 
 impl Caller {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
@@ -34,7 +34,7 @@ impl Caller {
     }
 
     /// Asks for a manifest of `org/app`.
-    pub(crate) async fn manifest(&self, reference: &str, timeout: &str) -> Result<Answer, Status> {
+    pub(crate) async fn manifest(&self, reference: &str, timeout: &str) -> Result<UnreadResponse, Status> {
         let request = GetManifestRequest {
             repository: "org/app".to_owned(),
             reference: reference.to_owned(),
@@ -43,7 +43,7 @@ impl Caller {
         self.ask("GetManifest", request, timeout).await
     }
 
-    pub(crate) async fn tags(&self) -> Result<Answer, Status> {
+    pub(crate) async fn tags(&self) -> Result<UnreadResponse, Status> {
         let request = ListTagsRequest {
             repository: "org/app".to_owned(),
             page_size: 1000,
@@ -52,12 +52,12 @@ impl Caller {
         self.ask("ListTags", request, "60S").await
     }
 
-    pub(crate) async fn catalog(&self) -> Result<Answer, Status> {
+    pub(crate) async fn catalog(&self) -> Result<UnreadResponse, Status> {
         let request = ListCatalogRequest { page_size: 1000, ..ListCatalogRequest::default() };
         self.ask("ListCatalog", request, "60S").await
     }
 
-    async fn ask(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<Answer, Status> {
+    async fn ask(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<UnreadResponse, Status> {
         let request = Request::post(format!("http://rexd.test/rex.registry.v1.RegistryService/{rpc}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -72,12 +72,12 @@ impl Caller {
         let response: Response<RecvStream> = timeout(PATIENCE, response).await.unwrap().unwrap();
         match Status::from_header_map(response.headers()) {
             Some(status) => Err(status),
-            None => Ok(Answer(response.into_body())),
+            None => Ok(UnreadResponse(response.into_body())),
         }
     }
 }
 
-impl Answer {
+impl UnreadResponse {
     /// Waits for that many bytes or for the end, and opens the window for none.
     pub(crate) async fn read(&mut self, bytes: usize) -> Result<Vec<u8>, h2::Error> {
         let mut read = Vec::new();

@@ -1,4 +1,4 @@
-//! Callers who stand still: what their streams and answers hold, and when they end.
+//! Callers that stop reading: what their streams and responses hold, and when they end.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,10 +8,10 @@
 )]
 
 mod caller;
+mod large_responses;
 #[path = "../support/mod.rs"]
 mod support;
-mod unread;
-mod unsent;
+mod unread_sockets;
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ use tonic::{Code, Streaming};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream over the sample's largest blob, opened and read up to its header, through a proxy that keeps a ledger.
-struct Standing {
+struct StalledStream {
     service: Service,
     proxy: FaultProxy,
     _registry: rexd::demo::DemoRegistry,
@@ -41,7 +41,7 @@ struct Standing {
     stream: Streaming<StreamBlobResponse>,
 }
 
-impl Standing {
+impl StalledStream {
     async fn new(write_stall: Duration, deadline: Option<Duration>) -> Self {
         let registry = support::demo_registry().await;
         let proxy = FaultProxy::start(registry.address());
@@ -68,7 +68,7 @@ impl Standing {
     }
 
     /// Waits until no connection to the registry is open; fails the test after `limit`.
-    async fn gives_the_connection_back_within(&self, limit: Duration) {
+    async fn closes_the_connection_within(&self, limit: Duration) {
         let closed =
             |connections: &[support::ledger::Connection]| connections.iter().all(|one| one.closed.is_some());
         self.proxy.ledger().wait_for(limit, closed).await;
@@ -76,12 +76,12 @@ impl Standing {
 }
 
 #[tokio::test]
-async fn a_reader_who_stands_still_holds_no_connection_and_goes_on_byte_for_byte() {
-    let mut standing = Standing::new(Duration::from_secs(60), None).await;
-    standing.gives_the_connection_back_within(Duration::from_secs(8)).await;
+async fn a_stalled_reader_holds_no_connection_and_later_gets_every_byte() {
+    let mut stalled = StalledStream::new(Duration::from_secs(60), None).await;
+    stalled.closes_the_connection_within(Duration::from_secs(8)).await;
     let mut received = Vec::new();
     let mut resumes = None;
-    while let Some(message) = standing.stream.next().await {
+    while let Some(message) = stalled.stream.next().await {
         match message.unwrap().frame.unwrap() {
             Frame::Chunk(chunk) => {
                 assert_eq!(chunk.offset as usize, received.len());
@@ -94,23 +94,23 @@ async fn a_reader_who_stands_still_holds_no_connection_and_goes_on_byte_for_byte
             Frame::Header(_) => panic!("a second header"),
         }
     }
-    assert!(received == standing.content, "the bytes are the blob's");
+    assert!(received == stalled.content, "the bytes are the blob's");
     assert_eq!(resumes, Some(0), "a pause of the caller is no lost connection");
 }
 
 #[tokio::test]
-async fn a_reader_who_stands_still_for_too_long_is_reset_and_its_permit_is_free() {
-    let mut standing = Standing::new(Duration::from_secs(1), None).await;
+async fn a_reader_that_stalls_too_long_is_reset_and_its_permit_is_released() {
+    let mut stalled = StalledStream::new(Duration::from_secs(1), None).await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let again = StreamBlobRequest {
         repository: APP.to_owned(),
         digest: format!("sha256:{}", "0".repeat(64)),
         ..StreamBlobRequest::default()
     };
-    let status = standing.service.client().await.stream_blob(again).await.unwrap_err();
+    let status = stalled.service.client().await.stream_blob(again).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "the only permit was free again: {status:?}");
     let end = loop {
-        match standing.stream.next().await {
+        match stalled.stream.next().await {
             Some(Ok(_)) => {}
             end => break end,
         }
@@ -121,7 +121,7 @@ async fn a_reader_who_stands_still_for_too_long_is_reset_and_its_permit_is_free(
 #[tokio::test]
 async fn a_deadline_ends_a_stream_that_nobody_reads() {
     let began = Instant::now();
-    let standing = Standing::new(Duration::from_secs(60), Some(Duration::from_millis(500))).await;
-    standing.gives_the_connection_back_within(Duration::from_secs(2)).await;
+    let stalled = StalledStream::new(Duration::from_secs(60), Some(Duration::from_millis(500))).await;
+    stalled.closes_the_connection_within(Duration::from_secs(2)).await;
     assert!(began.elapsed() >= Duration::from_millis(400));
 }

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
-use super::{Contents, Error, Files};
+use super::files::{Contents, Error, Files};
 
 /// What new connections are served with at present.
 #[derive(Clone)]

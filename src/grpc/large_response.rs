@@ -1,10 +1,9 @@
-//! Large answers in one message – a manifest, a page of a list – whose caller may not read them.
+//! Large responses in one message (a manifest, a page of a list) whose caller may not read them.
 //!
-//! As soon as the caller's flow-control window is open by one byte, hyper hands a whole frame of a body to h2, and is done
-//! with the stream after the last one. A manifest of 4 MiB in one frame would so wait in h2 for as long as the caller
-//! likes, and nothing would be left to notice it. A large answer goes in pieces instead: h2 gets the next one when the
-//! window has taken the last. What the answer holds counts as what streams hold, and if nothing of it moves for the limit,
-//! or past the call's deadline, it is reset.
+//! As soon as the caller's flow-control window is open by one byte, hyper passes a whole frame of a body to h2, and drops
+//! the stream after the last one. A manifest of 4 MiB in one frame would stay in h2 for as long as the caller likes, and
+//! nothing could notice it. So a large response is sent in pieces: h2 gets the next one when the window has taken the last.
+//! Its memory counts like that of streams. If no piece moves for the limit, or past the call's deadline, it is reset.
 
 use std::{
     pin::Pin,
@@ -23,26 +22,25 @@ use tokio::time::sleep;
 use tonic::{Request, Response, Status, body::Body};
 
 use super::{
-    admission::{Admission, MemoryPermit},
+    admission::{Admission, MemoryPermit, bytes_with_permit},
     deadline::Deadline,
-    stall,
 };
-use crate::{error::RexError, server::Beside};
+use crate::{error::RexError, server::Watchdog};
 
 /// One frame, as large as callers take them unless they say otherwise (RFC 9113, section 4.2), and no more than the
-/// smallest send buffer. An answer that fits is not large: it goes as it is.
+/// smallest send buffer. A response that fits is not large: it goes as it is.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Bytes a second that a caller must take on the whole: who takes one piece in each `limit` would hold four megabytes for
-/// hours, and with some of them all the memory there is.
-const SLOWEST: u64 = 32 * 1024;
+/// Bytes a second that a caller must read on average. Otherwise a caller that reads one piece per `limit` would hold 4 MiB
+/// for hours, and a few such callers all the memory.
+const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 
-/// How often an answer is looked at until it has stood still for too long.
-const LOOKS: u32 = 4;
+/// How often a response is checked within the limit.
+const STALL_CHECKS: u32 = 4;
 
-/// A large answer on its way. The permit is given back when the last of its bytes is.
+/// A large response on its way. The permit is given back when the last of its bytes is.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(super) struct LargeResponse {
     pieces_taken: AtomicU64,
     _memory: MemoryPermit,
 }
@@ -51,7 +49,7 @@ pub(super) struct Unread {
 ///
 /// # Errors
 /// [`RexError::Overloaded`] if there is no memory for it.
-pub(super) fn answer<A: Message>(
+pub(super) fn respond<A: Message>(
     message: A,
     request: &Request<impl Sized>,
     admission: &Admission,
@@ -60,34 +58,35 @@ pub(super) fn answer<A: Message>(
     let bytes = message.encoded_len();
     let mut response = Response::new(message);
     if bytes > PIECE_BYTES {
-        let answer = Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: admission.hold(bytes)? });
-        if let Some(beside) = request.extensions().get::<Beside>() {
-            beside.put(watch(Arc::clone(&answer), bytes, admission.write_stall(), deadline));
+        let tracker =
+            Arc::new(LargeResponse { pieces_taken: AtomicU64::new(0), _memory: admission.reserve(bytes)? });
+        if let Some(watchdog) = request.extensions().get::<Watchdog>() {
+            watchdog.set(watch(Arc::clone(&tracker), bytes, admission.write_stall(), deadline));
         }
-        response.extensions_mut().insert(answer);
+        response.extensions_mut().insert(tracker);
     }
     Ok(response)
 }
 
-/// Runs beside the answer's stream; ends when that must be reset.
-async fn watch(answer: Arc<Unread>, bytes: usize, limit: Duration, deadline: Deadline) {
-    let in_all = limit.saturating_add(Duration::from_secs(bytes as u64 / SLOWEST));
+/// The watchdog of a large response; completes when the response must be reset.
+async fn watch(response: Arc<LargeResponse>, bytes: usize, limit: Duration, deadline: Deadline) {
+    let in_all = limit.saturating_add(Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND));
     tokio::select! {
         () = sleep(in_all) => {
-            tracing::info!(?in_all, "an answer's caller was too slow; the answer is reset");
+            tracing::info!(?in_all, "the response is reset: its caller reads too slowly");
         }
-        () = answer.stands_still(limit) => {
-            tracing::info!(?limit, "an answer's caller stood still; the answer is reset");
+        () = response.stalled(limit) => {
+            tracing::info!(?limit, "the response is reset: its caller reads nothing");
         }
-        () = stall::passes(deadline) => {}
+        () = deadline.passed() => {}
     }
 }
 
-impl Unread {
-    async fn stands_still(&self, limit: Duration) {
+impl LargeResponse {
+    async fn stalled(&self, limit: Duration) {
         let (mut seen, mut still) = (0, 0);
-        while still < LOOKS {
-            sleep(limit / LOOKS).await;
+        while still < STALL_CHECKS {
+            sleep(limit / STALL_CHECKS).await;
             let taken = self.pieces_taken.load(Ordering::Relaxed);
             still = if taken == seen { still + 1 } else { 0 };
             seen = taken;
@@ -95,11 +94,11 @@ impl Unread {
     }
 }
 
-/// The body of a large answer in pieces; of any other, as it is.
-pub(super) fn in_pieces(mut response: http::Response<Body>) -> http::Response<Body> {
-    match response.extensions_mut().remove::<Arc<Unread>>() {
+/// The body of a large response in pieces; of any other, as it is.
+pub(super) fn split_body(mut response: http::Response<Body>) -> http::Response<Body> {
+    match response.extensions_mut().remove::<Arc<LargeResponse>>() {
         None => response,
-        Some(answer) => response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), answer })),
+        Some(tracker) => response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), tracker })),
     }
 }
 
@@ -108,19 +107,7 @@ struct Pieces {
     body: Body,
     /// Of the frame that came last.
     rest: Bytes,
-    answer: Arc<Unread>,
-}
-
-/// Every piece refers to the whole answer: its memory is free when the last of them is gone, in h2 as well as here.
-struct Held {
-    data: Bytes,
-    _answer: Arc<Unread>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
+    tracker: Arc<LargeResponse>,
 }
 
 impl Pieces {
@@ -132,7 +119,7 @@ impl Pieces {
             0 | 1 => self.rest.len(),
             bytes => PIECE_BYTES.min(bytes - 1),
         };
-        self.answer.pieces_taken.fetch_add(1, Ordering::Relaxed);
+        self.tracker.pieces_taken.fetch_add(1, Ordering::Relaxed);
         self.rest.split_to(size)
     }
 }
@@ -150,7 +137,7 @@ impl http_body::Body for Pieces {
                 .map(|frame| frame.map(Frame::into_data))
             {
                 Some(Ok(Ok(data))) => {
-                    self.rest = Bytes::from_owner(Held { data, _answer: Arc::clone(&self.answer) });
+                    self.rest = bytes_with_permit(data, Arc::clone(&self.tracker));
                 }
                 Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
@@ -169,23 +156,27 @@ mod tests {
     use tonic::metadata::MetadataMap;
 
     use super::*;
-    use crate::grpc::StreamLimits;
+    use crate::grpc::admission::StreamLimits;
 
-    fn answer(bytes: usize, admission: &Admission) -> Arc<Unread> {
-        Arc::new(Unread { pieces_taken: AtomicU64::new(0), _memory: admission.hold(bytes).unwrap() })
+    fn response(bytes: usize, admission: &Admission) -> Arc<LargeResponse> {
+        Arc::new(LargeResponse {
+            pieces_taken: AtomicU64::new(0),
+            _memory: admission.reserve(bytes).unwrap(),
+        })
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_piece_now_and_then_does_not_hold_an_answer_for_ever() {
         let limits = StreamLimits { max_streams: 1, memory_bytes: 4 << 20, write_stall: Duration::MAX };
-        let answer = answer(4 << 20, &Admission::new(limits));
+        let response = response(4 << 20, &Admission::new(limits));
         let limit = Duration::from_secs(60);
         let took = tokio::time::Instant::now();
-        let watching = watch(Arc::clone(&answer), 4 << 20, limit, Deadline::of(&MetadataMap::new()));
+        let watching =
+            watch(Arc::clone(&response), 4 << 20, limit, Deadline::from_metadata(&MetadataMap::new()));
         let trickle = async {
             loop {
                 sleep(limit / 5).await;
-                answer.pieces_taken.fetch_add(1, Ordering::Relaxed);
+                response.pieces_taken.fetch_add(1, Ordering::Relaxed);
             }
         };
         tokio::select! {
@@ -199,14 +190,15 @@ mod tests {
     async fn the_memory_is_free_when_the_last_piece_is_gone_from_h2() {
         let limits = StreamLimits { max_streams: 1, memory_bytes: 64 << 10, write_stall: Duration::MAX };
         let admission = Admission::new(limits);
-        let answer = answer(64 << 10, &admission);
-        let mut pieces = Pieces { body: Body::new("x".repeat(64 << 10)), rest: Bytes::new(), answer };
+        let response = response(64 << 10, &admission);
+        let mut pieces =
+            Pieces { body: Body::new("x".repeat(64 << 10)), rest: Bytes::new(), tracker: response };
         let frame = std::future::poll_fn(|context| Pin::new(&mut pieces).poll_frame(context)).await;
         let piece = frame.unwrap().unwrap().into_data().unwrap();
         assert_eq!(piece.len(), PIECE_BYTES);
         drop(pieces);
-        assert!(admission.hold(1).is_err(), "a piece is all of the answer");
+        assert!(admission.reserve(1).is_err(), "a piece is all of the response");
         drop(piece);
-        assert!(admission.hold(1).is_ok());
+        assert!(admission.reserve(1).is_ok());
     }
 }

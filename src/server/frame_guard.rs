@@ -1,5 +1,5 @@
-//! The byte stream under an HTTP/2 connection, watched for what hyper does not bound: a client preface without its
-//! SETTINGS frame, and floods of control frames.
+//! Checks the byte stream of an HTTP/2 connection for what hyper does not limit: a client preface that is not followed by
+//! a SETTINGS frame, and floods of control frames.
 
 use std::{
     io::{self, IoSlice},
@@ -13,60 +13,60 @@ use tokio::{
 };
 
 use super::{
-    frames::{Allowance, Scanner},
+    frames::{ControlFrameBudget, Scanner},
     preface::PREFACE,
 };
 
-/// A connection whose preface has been read; hyper gets to read it again. Reading fails when the peer breaks a limit,
-/// which closes the connection without a GOAWAY: the peer is not one that would listen to it.
-pub(super) struct Guard<T> {
+/// A connection whose preface has been read; hyper reads it again. A read fails when the peer breaks a limit, which
+/// closes the connection without GOAWAY: such a peer would ignore it.
+pub(super) struct FrameGuard<T> {
     io: T,
-    /// What of the preface hyper has not yet read.
+    /// The part of the preface that hyper has not read yet.
     preface: &'static [u8],
     /// Runs until the first SETTINGS frame has come.
-    greeting: Option<Pin<Box<Sleep>>>,
+    settings_timer: Option<Pin<Box<Sleep>>>,
     received: Scanner,
     sent: Scanner,
-    allowance: Allowance,
+    budget: ControlFrameBudget,
 }
 
-impl<T> Guard<T> {
-    /// Watches `io`; the peer's SETTINGS frame must begin before `greeted_by`.
-    pub(super) fn new(io: T, greeted_by: Instant) -> Self {
+impl<T> FrameGuard<T> {
+    /// Watches `io`; the peer's SETTINGS frame must begin before `settings_deadline`.
+    pub(super) fn new(io: T, settings_deadline: Instant) -> Self {
         Self {
             io,
             preface: PREFACE,
-            greeting: Some(Box::pin(sleep_until(greeted_by))),
+            settings_timer: Some(Box::pin(sleep_until(settings_deadline))),
             received: Scanner::default(),
             sent: Scanner::default(),
-            allowance: Allowance::new(Instant::now()),
+            budget: ControlFrameBudget::new(Instant::now()),
         }
     }
 
     fn note_received(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let (allowance, greeting, mut within) = (&mut self.allowance, &mut self.greeting, true);
+        let (budget, settings_timer, mut within) = (&mut self.budget, &mut self.settings_timer, true);
         self.received.scan(bytes, |frame| {
             if frame.is_settings() {
-                *greeting = None;
+                *settings_timer = None;
             }
             if frame.is_control() {
-                within &= allowance.spend(Instant::now());
+                within &= budget.spend(Instant::now());
             }
         });
         if within { Ok(()) } else { Err(io::Error::other("too many PING, SETTINGS or RST_STREAM frames")) }
     }
 
     fn note_sent(&mut self, bytes: &[u8]) {
-        let allowance = &mut self.allowance;
+        let budget = &mut self.budget;
         self.sent.scan(bytes, |frame| {
             if frame.is_content() {
-                allowance.earn();
+                budget.earn();
             }
         });
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for FrameGuard<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,15 +85,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
             let (_, new) = buffer.filled().split_at(before);
             return Poll::Ready(this.note_received(new));
         }
-        if let Some(greeting) = &mut this.greeting {
-            ready!(greeting.as_mut().poll(cx));
+        if let Some(settings_timer) = &mut this.settings_timer {
+            ready!(settings_timer.as_mut().poll(cx));
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no SETTINGS frame came")));
         }
         Poll::Pending
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guard<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for FrameGuard<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
         self.note_sent(bytes.get(..written).unwrap_or(bytes));

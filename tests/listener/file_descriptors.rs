@@ -14,14 +14,14 @@ use tokio::{net::TcpSocket, time::sleep};
 
 use crate::{
     caller::{Caller, SERVING},
-    serving::{settings, start},
+    server::{settings, start},
 };
 
 const CHILD: &str = "REXD_TEST_FEW_DESCRIPTORS";
 
 #[test]
 fn running_out_of_descriptors_pauses_accepting_and_recovers() {
-    let this = "descriptors::running_out_of_descriptors_pauses_accepting_and_recovers";
+    let this = "file_descriptors::running_out_of_descriptors_pauses_accepting_and_recovers";
     if env::var_os(CHILD).is_some() {
         return tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(starve());
     }
@@ -46,9 +46,9 @@ async fn starve() {
     // The caller has its socket before the last descriptor is gone; the kernel completes the connection, and accept
     // finds no descriptor for its end.
     let socket = TcpSocket::new_v4().unwrap();
-    let mut hoard = Vec::new();
+    let mut open_files = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
-        hoard.push(file);
+        open_files.push(file);
     }
     let stream = socket.connect(server.address).await.unwrap();
     sleep(Duration::from_millis(700)).await;
@@ -56,7 +56,7 @@ async fn starve() {
     // 10 + 20 + 40 + 80 + 160 + 320 ms: six fit, the seventh begins.
     assert!((2..=7).contains(&failures), "accept was tried {failures} times in 0.7 s");
 
-    drop(hoard);
+    drop(open_files);
     let mut caller = Caller::over(stream).await.unwrap();
     assert_eq!(caller.health().await.unwrap(), SERVING);
 }

@@ -1,4 +1,4 @@
-//! Answers in one message that nobody reads: how long they are held, and how much of them.
+//! Large responses in one message that the caller does not read.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::{
     PATIENCE,
-    caller::{Answer, Caller, WINDOW_BYTES},
+    caller::{Caller, UnreadResponse, WINDOW_BYTES},
     support::{
         scripted::{Reply, ScriptedRegistry},
         service::{Options, Service, settings},
@@ -91,7 +91,7 @@ impl Setting {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_reset_and_its_memory_is_free() {
+async fn an_unread_response_is_reset_and_its_memory_is_released() {
     let setting = Setting::new(ROOM_FOR_ONE, STALL).await;
     let begun = Instant::now();
     let answer = setting.caller().await.manifest("large", "60S").await.unwrap();
@@ -102,7 +102,7 @@ async fn an_answer_that_nobody_reads_is_reset_and_its_memory_is_free() {
 }
 
 #[tokio::test]
-async fn an_answer_whose_last_bytes_nobody_reads_is_reset_too() {
+async fn a_response_whose_last_bytes_are_unread_is_reset() {
     let setting = Setting::new(ROOM_FOR_ONE, STALL).await;
     let mut answer = setting.caller().await.manifest("large", "60S").await.unwrap();
     let first = answer.read(WINDOW_BYTES).await.unwrap();
@@ -118,7 +118,7 @@ async fn an_answer_whose_last_bytes_nobody_reads_is_reset_too() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_an_answer_that_nobody_reads() {
+async fn a_deadline_ends_an_unread_response() {
     let setting = Setting::new(ROOM_FOR_ONE, NEVER).await;
     let begun = Instant::now();
     let answer = setting.caller().await.manifest("large", "700m").await.unwrap();
@@ -140,7 +140,7 @@ async fn a_slow_reader_gets_every_byte() {
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_all_the_memory_goes_alone_and_leaves_small_ones_alone() {
+async fn a_response_larger_than_the_memory_takes_all_of_it_and_small_ones_are_served() {
     let setting = Setting::new(LARGE_BYTES / 2, NEVER).await;
     let caller = setting.caller().await;
     let held = caller.manifest("large", "60S").await.unwrap();
@@ -154,10 +154,10 @@ async fn an_answer_larger_than_all_the_memory_goes_alone_and_leaves_small_ones_a
 }
 
 #[tokio::test]
-async fn unread_answers_beyond_the_memory_are_refused() {
+async fn responses_over_the_memory_limit_are_refused() {
     let setting = Setting::new(3 * ROOM_FOR_ONE, NEVER).await;
     let caller = setting.caller().await;
-    let mut held: Vec<Answer> = Vec::new();
+    let mut held: Vec<UnreadResponse> = Vec::new();
     while held.len() < 20
         && let Ok(answer) = caller.manifest("large", "60S").await
     {
@@ -170,7 +170,7 @@ async fn unread_answers_beyond_the_memory_are_refused() {
 }
 
 #[tokio::test]
-async fn pages_are_counted_as_manifests_are() {
+async fn pages_count_like_manifests() {
     let setting = Setting::new(128 << 10, NEVER).await;
     let caller = setting.caller().await;
     let held = caller.tags().await.unwrap();

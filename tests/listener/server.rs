@@ -22,14 +22,14 @@ use tonic::{Status, body::Body, server::NamedService, service::Routes};
 use crate::ops::get;
 
 /// Longer than any test waits.
-pub(crate) const FOREVER: Duration = Duration::from_secs(3600);
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
 /// A server in a task of this process.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) readiness: Readiness,
-    /// Calls of [`Work`] whose future or stream has not been dropped.
+    /// Calls of [`TestService`] whose future or stream has not been dropped.
     pub(crate) calls: Arc<AtomicUsize>,
     pub(crate) stop: CancellationToken,
     pub(crate) done: JoinHandle<Result<(), tls::Error>>,
@@ -49,17 +49,18 @@ pub(crate) fn settings() -> Settings {
 
 /// Starts a server without TLS.
 pub(crate) async fn start(settings: Settings) -> Running {
-    start_with(settings, None).await
+    start_with_tls(settings, None).await
 }
 
 /// Starts a server.
-pub(crate) async fn start_with(settings: Settings, tls: Option<tls::Files>) -> Running {
+pub(crate) async fn start_with_tls(settings: Settings, tls: Option<tls::Files>) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ops_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, ops) = (listener.local_addr().unwrap(), ops_listener.local_addr().unwrap());
     let (readiness, health) = Readiness::new().await;
     let calls = Arc::<AtomicUsize>::default();
-    let routes = add_reflection(Routes::new(health), &[]).unwrap().add_service(Work(Arc::clone(&calls)));
+    let routes =
+        add_reflection(Routes::new(health), &[]).unwrap().add_service(TestService(Arc::clone(&calls)));
     let server =
         Server { settings, routes, listener, tls, ops: Some(ops_listener), readiness: readiness.clone() };
     let stop = CancellationToken::new();
@@ -69,13 +70,13 @@ pub(crate) async fn start_with(settings: Settings, tls: Option<tls::Files>) -> R
     Running { address, ops, readiness, calls, stop, done }
 }
 
-/// `/test.Work/Hold` answers after the milliseconds in the header `x-ms`; `/test.Work/Stream` answers at once with a stream
+/// `/test.TestService/Hold` answers after the milliseconds in the header `x-ms`; `/test.TestService/Stream` answers at once with a stream
 /// that has no message, ever. The answer tells in `x-peer` and `x-identity` who the caller is.
 #[derive(Clone)]
-struct Work(Arc<AtomicUsize>);
+struct TestService(Arc<AtomicUsize>);
 
-impl NamedService for Work {
-    const NAME: &'static str = "test.Work";
+impl NamedService for TestService {
+    const NAME: &'static str = "test.TestService";
 }
 
 /// A call that runs.
@@ -87,7 +88,7 @@ impl Drop for Call {
     }
 }
 
-impl tower_service::Service<Request<Body>> for Work {
+impl tower_service::Service<Request<Body>> for TestService {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;

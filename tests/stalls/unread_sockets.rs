@@ -153,7 +153,7 @@ fn calls(numbers: Range<u32>, message: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn small_blobs_that_wait_for_the_socket_are_counted_until_they_are_gone() {
+async fn small_blobs_that_wait_for_the_socket_count_until_they_are_sent() {
     let setting = Setting::new(Duration::from_secs(600)).await;
     let unread = setting.filled().await;
     drop(unread);
@@ -161,7 +161,7 @@ async fn small_blobs_that_wait_for_the_socket_are_counted_until_they_are_gone() 
 }
 
 #[tokio::test]
-async fn a_connection_whose_peer_does_not_read_is_closed_with_the_small_blobs_on_it() {
+async fn a_connection_whose_peer_reads_nothing_is_closed() {
     let setting = Setting::new(Duration::from_secs(4)).await;
     let _unread = setting.filled().await;
     setting.has_room_soon().await;
