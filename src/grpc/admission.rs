@@ -25,8 +25,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct StreamLimits {
     /// The most streams at once.
     pub max_streams: usize,
-    /// The most bytes that all streams and large answers together may hold; a stream with default chunks is counted with
-    /// 256 KiB, an answer of more than 16 KiB with its size.
+    /// The most bytes that all streams and large responses together may hold; a stream with default chunks is counted with
+    /// 256 KiB, a response of more than 16 KiB with its size.
     pub memory_bytes: usize,
     /// How long a caller may read nothing before its stream, or its large response, is reset.
     pub write_stall: Duration,

@@ -26,7 +26,7 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
 /// The default chunk: what a stream holds for a caller who does not read. Larger ones gained nothing (see the README).
 const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 
-/// gRPC clients take messages of 4 MiB unless told otherwise; some of that is the answer's other fields.
+/// gRPC clients take messages of 4 MiB unless told otherwise; some of that is for the response's other fields.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
 /// Reads a caller's requests, under a policy.

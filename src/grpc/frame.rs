@@ -40,7 +40,7 @@ pub(super) struct BlobMessages {
     permit: Arc<StreamPermit>,
 }
 
-/// What the stream and the watch beside it share; both are polled in one task, so nobody ever waits for the other.
+/// Shared by the stream and its watchdog. Both are polled in one task, so neither waits for the lock.
 #[derive(Debug)]
 pub(super) struct Shared {
     blob: Mutex<Blob>,
@@ -89,7 +89,7 @@ impl BlobMessages {
         Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permit }
     }
 
-    /// For the watch beside the stream.
+    /// For the watchdog of the stream.
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }

@@ -45,7 +45,7 @@ pub(super) struct LargeResponse {
     _memory: MemoryPermit,
 }
 
-/// The response with this message. If that is large, what it holds is counted, and a watch is put beside its stream.
+/// Makes the response of this message. For a large one, memory is reserved and a watchdog is set on its stream.
 ///
 /// # Errors
 /// [`RexError::Overloaded`] if there is no memory for it.
@@ -112,7 +112,7 @@ struct Pieces {
 
 impl Pieces {
     /// The last byte goes alone: hyper hands it on only when the window has taken all before it. So the stream, and the
-    /// watch beside it, outlive everything that waits for the caller to open its window; what then still waits for the
+    /// watchdog, outlive everything that waits for the caller to open its window; what then still waits for the
     /// socket is the connection's, and ends with its keep-alive.
     fn piece(&mut self) -> Bytes {
         let size = match self.rest.len() {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_piece_now_and_then_does_not_hold_an_answer_for_ever() {
+    async fn a_caller_that_reads_too_slowly_is_reset() {
         let limits = StreamLimits { max_streams: 1, memory_bytes: 4 << 20, write_stall: Duration::MAX };
         let response = response(4 << 20, &Admission::new(limits));
         let limit = Duration::from_secs(60);

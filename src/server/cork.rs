@@ -21,7 +21,7 @@ use super::write_stall::WriteStall;
 /// What is corked at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
 const BUFFER_BYTES: usize = 7 * (9 + 16 * 1024);
 
-/// What an answer that is no blob needs.
+/// Enough for a response that is not a blob.
 const SMALL_BUFFER_BYTES: usize = 1024;
 
 /// The connection's end of the cork: what hyper writes to.

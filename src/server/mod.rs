@@ -84,8 +84,8 @@ impl Server {
             background.spawn(end.clone().run_until_cancelled_owned(reloader.run(self.settings.tls_poll)));
         }
         if let Some(listener) = self.ops {
-            let answering = ops::serve(listener, self.readiness.clone(), end.clone());
-            background.spawn(end.clone().run_until_cancelled_owned(answering));
+            let ops = ops::serve(listener, self.readiness.clone(), end.clone());
+            background.spawn(end.clone().run_until_cancelled_owned(ops));
         }
 
         let (drain, end_calls, open) =

@@ -1,6 +1,6 @@
 //! The ops endpoints, which the kubelet probes: plain HTTP/1.1 without TLS, on a listener of its own.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
 //! | `/livez` | 200 while the process runs, in the drain too: a kill would only cut it short |
 //! | `/readyz` | 200, or 503 `draining` once shutdown began; never depends on a registry |
@@ -47,7 +47,9 @@ pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: Canc
         let (http, readiness) = (http.clone(), readiness.clone());
         let connection = async move {
             let _permit = permit;
-            if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, answer_on(&http, stream, readiness)).await {
+            if let Ok(Err(error)) =
+                timeout(CONNECTION_TIMEOUT, serve_connection(&http, stream, readiness)).await
+            {
                 debug!(%address, %error, "ops connection failed");
             }
         };
@@ -55,16 +57,20 @@ pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: Canc
     }
 }
 
-async fn answer_on(http: &http1::Builder, stream: TcpStream, readiness: Readiness) -> hyper::Result<()> {
+async fn serve_connection(
+    http: &http1::Builder,
+    stream: TcpStream,
+    readiness: Readiness,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(request.method(), request.uri().path(), &readiness);
+        let response = respond(request.method(), request.uri().path(), &readiness);
         async { Ok::<_, Infallible>(response) }
     });
     http.serve_connection(TokioIo::new(stream), service).await
 }
 
 /// hyper leaves the body out for HEAD.
-fn answer(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
+fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
             (StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n")

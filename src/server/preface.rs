@@ -16,7 +16,7 @@ const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     \r\n\
     this port speaks gRPC, that is HTTP/2\n";
 /// Of a request that is not HTTP/2, this much is read and dropped: closing a socket with unread bytes resets it, and the
-/// peer would lose the answer.
+/// peer would lose the response.
 const DISCARDED_BYTES: u64 = 16 * 1024;
 
 /// What the peer began with.
@@ -24,7 +24,7 @@ const DISCARDED_BYTES: u64 = 16 * 1024;
 pub(super) enum Protocol {
     /// The whole preface of HTTP/2; it has been read off the connection.
     Http2,
-    /// Something else; it has been answered and the connection can be dropped.
+    /// Something else; a response was sent, and the connection can be dropped.
     Other,
 }
 
@@ -77,9 +77,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_answer_to_http_1_has_the_length_it_says() {
-        let answer = String::from_utf8_lossy(NOT_HTTP1);
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.len());
+    async fn the_http_1_response_has_the_length_it_states() {
+        let response = String::from_utf8_lossy(NOT_HTTP1);
+        let body = response.split_once("\r\n\r\n").map(|(_, body)| body.len());
         assert_eq!(body, Some(38));
     }
 }

@@ -27,7 +27,7 @@ pub struct Settings {
     /// body that is larger is taken whole. hyper's own 400 KiB are too many for a thousand
     /// stalled readers.
     pub max_send_buffer_bytes: u32,
-    /// A PING goes out after this long; it finds dead peers, so TCP keepalive is not needed beside it.
+    /// A PING goes out after this long; it finds dead peers, so TCP keepalive is not needed.
     pub keep_alive_interval: Duration,
     /// A PING not answered within this time closes the connection.
     pub keep_alive_timeout: Duration,

@@ -1,4 +1,4 @@
-//! TLS: who gets in, and which certificate is server_certificate.
+//! TLS: who gets in, and which certificate the server presents.
 
 use std::{
     error::Error, fs, io, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration,
@@ -84,8 +84,8 @@ fn server_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> 
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-/// Waits until new connections are server_certificate `certificate`.
-async fn wait_until_served(address: SocketAddr, ca: &Issuer, certificate: &CertificateDer<'_>) -> bool {
+/// Waits until the server presents `certificate` on new connections.
+async fn is_presented_soon(address: SocketAddr, ca: &Issuer, certificate: &CertificateDer<'_>) -> bool {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         if server_certificate(&connect(address, &connector(ca, None)).await.unwrap()) == *certificate {
@@ -153,7 +153,7 @@ async fn a_new_certificate_is_shown_and_old_connections_go_on() {
     let mut caller = Caller::over(stream).await.unwrap();
 
     let new = write(directory.path(), &ca);
-    assert!(wait_until_served(server.address, &ca, &new).await);
+    assert!(is_presented_soon(server.address, &ca, &new).await);
     assert_eq!(caller.health().await.unwrap(), SERVING);
 }
 
@@ -174,7 +174,7 @@ async fn a_swap_of_the_data_link_is_seen() {
 
     symlink("..2", root.join("..data_tmp")).unwrap();
     fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-    assert!(wait_until_served(server.address, &ca, &new).await);
+    assert!(is_presented_soon(server.address, &ca, &new).await);
 }
 
 #[tokio::test]
@@ -192,7 +192,7 @@ async fn broken_new_files_leave_the_last_good_ones() {
     assert_eq!(server_certificate(&connect(server.address, &connector(&ca, None)).await.unwrap()), old);
 
     let new = write(directory.path(), &ca);
-    assert!(wait_until_served(server.address, &ca, &new).await);
+    assert!(is_presented_soon(server.address, &ca, &new).await);
 }
 
 #[tokio::test]

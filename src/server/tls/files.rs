@@ -93,7 +93,7 @@ pub enum Error {
     },
 }
 
-/// What stood in the files at one time. No `Debug`: one is a private key.
+/// The contents of the files at one time. No `Debug`: one of them is a private key.
 #[derive(PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) certificate: Vec<u8>,
