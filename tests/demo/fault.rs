@@ -12,9 +12,9 @@ use rexd::demo::DemoRegistry;
 use crate::{
     get, header, large_blob, request,
     support::{
+        connection_log::ClosedBy,
         demo_registry,
         fault::{Fault, FaultProxy, When},
-        ledger::ClosedBy,
     },
 };
 
@@ -48,11 +48,11 @@ async fn without_a_fault_the_proxy_changes_nothing() {
     let (target, blob) = large_blob();
     let (read, complete) = read(proxy.address(), &target).await;
     assert!(complete && read == blob);
-    let connections = proxy.ledger().connections();
+    let connections = proxy.connection_log().connections();
     assert_eq!(connections.len(), 1);
     assert_eq!(connections[0].body_sent, blob.len() as u64);
     assert_eq!(connections[0].request.as_ref().unwrap().target, target);
-    assert_eq!(proxy.ledger().faults(), 0);
+    assert_eq!(proxy.connection_log().faults(), 0);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_cut_lets_exactly_so_many_bytes_through() {
         let (_registry, proxy) = broken(When::always("/blobs/"), Fault::CutAfter(length as u64)).await;
         let (read, complete) = read(proxy.address(), &target).await;
         assert!(!complete && read == blob[..length], "cut after {length}, got {}", read.len());
-        assert_eq!(proxy.ledger().faults(), 1);
+        assert_eq!(proxy.connection_log().faults(), 1);
     }
 }
 
@@ -123,8 +123,8 @@ async fn a_hidden_range_is_answered_with_everything() {
     let response = request(Method::GET, proxy.address(), &target, &[("range", "bytes=5-9")]).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header(&response, "content-length"), blob.len().to_string());
-    // The ledger keeps what was asked, not what was passed on.
-    assert_eq!(proxy.ledger().requests()[0].header("Range"), Some("bytes=5-9"));
+    // The log keeps what was asked, not what was passed on.
+    assert_eq!(proxy.connection_log().requests()[0].header("Range"), Some("bytes=5-9"));
 }
 
 #[tokio::test]
@@ -160,10 +160,10 @@ async fn a_client_that_goes_away_is_noticed_while_the_body_stalls() {
     let stall = Fault::StallAfter { bytes: 1000, pause: Duration::from_secs(3600) };
     let (_registry, proxy) = broken(When::always("/blobs/"), stall).await;
     let response = get(proxy.address(), &target).await;
-    assert_eq!(proxy.ledger().open(), 1);
+    assert_eq!(proxy.connection_log().open(), 1);
     let left = Instant::now();
     drop(response);
-    let connections = proxy.ledger().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
+    let connections = proxy.connection_log().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
     let (closed, by) = connections[0].closed.unwrap();
     assert_eq!(by, ClosedBy::Client);
     assert!(closed >= left && connections[0].body_sent <= 1000);
@@ -176,9 +176,9 @@ async fn a_client_that_does_not_read_holds_the_body_up() {
     let proxy = FaultProxy::start(registry.address());
     let response = get(proxy.address(), &target).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let sent = proxy.ledger().connections()[0].body_sent;
+    let sent = proxy.connection_log().connections()[0].body_sent;
     assert!(sent < blob.len() as u64 / 2, "{sent} bytes went to a client that read none");
     drop(response);
-    let connections = proxy.ledger().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
+    let connections = proxy.connection_log().wait_for(PATIENCE, |all| all[0].closed.is_some()).await;
     assert_eq!(connections[0].closed.unwrap().1, ClosedBy::Client);
 }

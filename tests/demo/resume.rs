@@ -79,7 +79,7 @@ async fn large() -> (Setup, FaultProxy, rexd::demo::DemoRegistry, bytes::Bytes) 
 }
 
 fn ranges(proxy: &FaultProxy) -> Vec<Option<String>> {
-    let requests = proxy.ledger().requests();
+    let requests = proxy.connection_log().requests();
     requests.iter().map(|request| request.header("Range").map(str::to_owned)).collect()
 }
 

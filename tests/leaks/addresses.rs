@@ -5,8 +5,8 @@ use rexd::{client::Settings, grpc::proto::PingRequest};
 use tonic::Code;
 
 use crate::{
-    bystander::Bystander,
     canary::Canary,
+    forbidden_listener::ForbiddenListener,
     support::{
         calls::{Calls, Files, NAME, assert_refused, signed_in},
         scripted::{Reply, ScriptedRegistry},
@@ -51,20 +51,21 @@ async fn pointing_to(registry: &ScriptedRegistry, location: &str) {
 
 #[tokio::test]
 async fn no_spelling_of_a_private_or_metadata_address_is_reached_by_a_redirect() {
-    let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
+    let (canary, files, forbidden) = (Canary::new(), Files::new(), ForbiddenListener::start().await);
     let registry = ScriptedRegistry::start().await;
     let source = files.password("alice", &canary.secret);
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
+    let mut statuses = Vec::new();
     for host in PRIVATE.iter().chain(&METADATA) {
         for scheme in ["http", "https"] {
-            let location = format!("{scheme}://{host}:{}/latest/meta-data", bystander.port());
+            let location = format!("{scheme}://{host}:{}/latest/meta-data", forbidden.port());
             pointing_to(&registry, &location).await;
             let refused = calls.manifest("team/app", "v1").await;
-            let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
-            canary.assert_untold([&refused]);
+            statuses.push(assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"));
         }
     }
-    bystander.assert_left_alone();
+    canary.assert_untold(&statuses);
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
@@ -85,23 +86,23 @@ async fn a_metadata_address_is_refused_even_where_the_operator_names_it() {
 
 #[tokio::test]
 async fn a_name_that_resolves_to_this_machine_is_refused_when_it_is_resolved() {
-    let (registry, bystander) = (ScriptedRegistry::start().await, Bystander::start().await);
-    pointing_to(&registry, &format!("https://localhost:{}/", bystander.port())).await;
+    let (registry, forbidden) = (ScriptedRegistry::start().await, ForbiddenListener::start().await);
+    pointing_to(&registry, &format!("https://localhost:{}/", forbidden.port())).await;
     let calls = Calls::to(settings(NAME, registry.address())).await;
     let refused = calls.manifest("team/app", "v1").await;
     let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
     assert!(refused.message().contains("resolves to a private address"), "{refused:?}");
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
 async fn a_caller_cannot_name_a_registry_on_this_machine_when_any_registry_may_be_named() {
-    let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
+    let (canary, files, forbidden) = (Canary::new(), Files::new(), ForbiddenListener::start().await);
     let registry = ScriptedRegistry::start().await;
     let listed = signed_in(registry.address(), files.password("alice", &canary.secret), None);
     let options = Options { allow_unlisted: true, ..Options::default() };
     let calls = Calls::with(vec![listed], options).await;
-    let port = bystander.port();
+    let port = forbidden.port();
     for host in [
         format!("localhost:{port}"),
         format!("127.0.0.1:{port}"),
@@ -116,7 +117,7 @@ async fn a_caller_cannot_name_a_registry_on_this_machine_when_any_registry_may_b
         assert!(matches!(refused.code(), Code::PermissionDenied | Code::InvalidArgument), "{refused:?}");
         canary.assert_untold([&refused]);
     }
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]

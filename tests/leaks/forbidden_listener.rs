@@ -9,13 +9,13 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A listener without business of its own; ends when dropped.
-pub(crate) struct Bystander {
+pub(crate) struct ForbiddenListener {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
     _accepting: AbortOnDropHandle<()>,
 }
 
-impl Bystander {
+impl ForbiddenListener {
     pub(crate) async fn start() -> Self {
         Self::on(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
     }
@@ -49,7 +49,7 @@ impl Bystander {
 
     /// Fails if anybody as much as connected.
     #[track_caller]
-    pub(crate) fn assert_left_alone(&self) {
+    pub(crate) fn assert_no_connection(&self) {
         let heard = self.heard.lock().unwrap();
         let texts: Vec<_> = heard.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
         assert!(heard.is_empty(), "somebody connected: {texts:?}");
@@ -57,11 +57,11 @@ impl Bystander {
 }
 
 #[tokio::test]
-async fn a_bystander_notices_who_connects() {
-    let bystander = Bystander::start().await;
-    bystander.assert_left_alone();
-    let connection = tokio::net::TcpStream::connect(bystander.address).await.unwrap();
-    while bystander.heard.lock().unwrap().is_empty() {
+async fn a_forbidden_listener_records_a_connection() {
+    let forbidden = ForbiddenListener::start().await;
+    forbidden.assert_no_connection();
+    let connection = tokio::net::TcpStream::connect(forbidden.address).await.unwrap();
+    while forbidden.heard.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
     drop(connection);

@@ -5,14 +5,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod addresses;
-mod answers;
-mod bystander;
 mod canary;
+mod forbidden_listener;
 mod logs;
 mod output;
 mod process;
 mod realms;
 mod redirects;
+mod response_urls;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    bystander::Bystander,
     canary::Canary,
+    forbidden_listener::ForbiddenListener,
     support::{
         calls::Files,
         scripted::{Reply, ScriptedRegistry},
@@ -56,16 +56,16 @@ async fn registry(files: &Files, canary: &Canary) -> (ScriptedRegistry, std::pat
 
 #[tokio::test]
 async fn proxies_of_the_environment_are_not_used() {
-    let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
+    let (canary, files, forbidden) = (Canary::new(), Files::new(), ForbiddenListener::start().await);
     let (registry, config) = registry(&files, &canary).await;
-    let proxy = format!("http://{}", bystander.address);
+    let proxy = format!("http://{}", forbidden.address);
     let names = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
     let mut environment: Vec<_> = names.map(|name| (name, proxy.clone())).to_vec();
     environment.extend(["NO_PROXY", "no_proxy"].map(|name| (name, String::new())));
     let output = check(&config, &environment).await;
     assert!(output.status.success(), "{}", text(&output));
     assert!(registry.requests().iter().any(|request| canary.came_with(request)));
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use rexd::client::{CredentialSource, Settings};
 use tonic::{Code, Status};
 
 use crate::{
-    bystander::Bystander,
     canary::Canary,
+    forbidden_listener::ForbiddenListener,
     support::{
         calls::{Calls, Files, NAME, assert_refused, auth, signed_in},
         scripted::{Reply, ScriptedRegistry},
@@ -55,19 +55,19 @@ async fn refused_with(realm: &str, source: CredentialSource, canary: &Canary) ->
 
 #[tokio::test]
 async fn credentials_do_not_reach_a_realm_of_another_origin() {
-    let (canary, bystander) = (Canary::new(), Bystander::start().await);
+    let (canary, forbidden) = (Canary::new(), ForbiddenListener::start().await);
     for scheme in ["http", "https"] {
         for host in ["127.0.0.1", "localhost", "registry.test", "auth.registry.test"] {
             let files = Files::new();
             for source in kinds(&files, &canary) {
-                let realm = format!("{scheme}://{host}:{}/token", bystander.port());
+                let realm = format!("{scheme}://{host}:{}/token", forbidden.port());
                 for status in refused_with(&realm, source, &canary).await {
                     assert!(status.message().contains("oken"), "{status:?}");
                 }
             }
         }
     }
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
@@ -98,9 +98,10 @@ async fn credentials_reach_the_realm_that_the_operator_named_and_the_token_reach
 
 #[tokio::test]
 async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
-    let (canary, bystander, files) = (Canary::new(), Bystander::start().await, Files::new());
+    let (canary, forbidden, files) = (Canary::new(), ForbiddenListener::start().await, Files::new());
+    let mut statuses = Vec::new();
     for status in [301, 302, 303, 307, 308] {
-        let location = format!("http://{}/token", bystander.address);
+        let location = format!("http://{}/token", forbidden.address);
         let rules =
             Rules { reply: Some(Reply::status(status).header("Location", location)), ..Rules::default() };
         for source in kinds(&files, &canary) {
@@ -108,41 +109,41 @@ async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
             let registry = tokens.registry().await;
             let named = signed_in(registry.address(), source, Some(&tokens));
             // Not even where redirects of the registry itself may go.
-            let trusted = format!("http://{}", bystander.address).parse().unwrap();
+            let trusted = format!("http://{}", forbidden.address).parse().unwrap();
             let calls = Calls::to(Settings { trusted_origins: vec![trusted], ..named }).await;
             let refused = calls.served("team/app").await;
-            let refused = assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE");
-            canary.assert_untold([&refused]);
+            statuses.push(assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE"));
         }
     }
-    bystander.assert_left_alone();
+    canary.assert_untold(&statuses);
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
 async fn a_registry_token_is_never_shown_to_a_token_service() {
-    let (canary, bystander, files) = (Canary::new(), Bystander::start().await, Files::new());
-    let registry = naming(&format!("http://{}/token", bystander.address)).await;
+    let (canary, forbidden, files) = (Canary::new(), ForbiddenListener::start().await, Files::new());
+    let registry = naming(&format!("http://{}/token", forbidden.address)).await;
     let source = files.docker_config(serde_json::json!({ NAME: { "registrytoken": canary.secret } }));
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     let refused = calls.served("team/app").await;
     let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
     canary.assert_untold([&refused]);
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
 async fn an_anonymous_token_is_not_fetched_from_a_private_realm() {
     Canary::new();
-    let bystander = Bystander::start().await;
+    let forbidden = ForbiddenListener::start().await;
     for scheme in ["http", "https"] {
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
-            let registry = naming(&format!("{scheme}://{host}:{}/token", bystander.port())).await;
+            let registry = naming(&format!("{scheme}://{host}:{}/token", forbidden.port())).await;
             let calls = Calls::to(settings(NAME, registry.address())).await;
             let refused = calls.served("team/app").await;
             assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
         }
     }
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use rexd::client::Settings;
 use tonic::Code;
 
 use crate::{
-    bystander::Bystander,
     canary::Canary,
+    forbidden_listener::ForbiddenListener,
     support::{
         calls::{Calls, Files, assert_refused, signed_in},
         scripted::{Reply, ScriptedRegistry},
@@ -145,8 +145,8 @@ async fn a_challenge_at_the_end_of_a_way_out_and_back_is_not_answered() {
 #[tokio::test]
 async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_connected() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
-    let bystander = Bystander::start().await;
-    let port = bystander.port();
+    let forbidden = ForbiddenListener::start().await;
+    let port = forbidden.port();
     let calls = Calls::to(with_canaries(registry.address(), &files, &canary)).await;
     for location in [
         format!("http://127.0.0.1:{port}/"),
@@ -161,25 +161,26 @@ async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_conn
         let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
         canary.assert_untold([&refused]);
     }
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 #[tokio::test]
 async fn from_https_to_http_no_redirect_is_followed_trusted_or_not() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
-    let (front, bystander) = (Front::before(registry.address(), &files).await, Bystander::start().await);
-    pointing_to(&registry, 307, format!("http://{}/moved", bystander.address)).await;
+    let (front, forbidden) =
+        (Front::before(registry.address(), &files).await, ForbiddenListener::start().await);
+    pointing_to(&registry, 307, format!("http://{}/moved", forbidden.address)).await;
     let calls = Calls::to(Settings {
         url: format!("https://{}", front.address).parse().unwrap(),
         ca_file: Some(front.ca_file.clone()),
-        trusted_origins: vec![format!("http://{}", bystander.address).parse().unwrap()],
+        trusted_origins: vec![format!("http://{}", forbidden.address).parse().unwrap()],
         ..with_canaries(registry.address(), &files, &canary)
     })
     .await;
     let refused = calls.served("team/app").await;
     let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
     assert!(refused.message().contains("https to http"), "{refused:?}");
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
     canary.assert_untold([&refused]);
 }
 

@@ -5,8 +5,8 @@ use serde_json::json;
 use tonic::Code;
 
 use crate::{
-    bystander::Bystander,
     canary::Canary,
+    forbidden_listener::ForbiddenListener,
     support::{
         calls::{Calls, Files, NAME, assert_refused, signed_in},
         scripted::{Reply, ScriptedRegistry},
@@ -18,11 +18,11 @@ use crate::{
 #[tokio::test]
 async fn an_absolute_link_is_followed_on_the_registrys_own_path() {
     use rexd::grpc::proto::ListTagsRequest;
-    let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
+    let (canary, files, forbidden) = (Canary::new(), Files::new(), ForbiddenListener::start().await);
     for link in [
-        format!("http://{}/v2/team/app/tags/list?last=one&n=1", bystander.address),
-        format!("https://{}/steal?last=one&n=1", bystander.address),
-        format!("//{}/steal?last=one&n=1", bystander.address),
+        format!("http://{}/v2/team/app/tags/list?last=one&n=1", forbidden.address),
+        format!("https://{}/steal?last=one&n=1", forbidden.address),
+        format!("//{}/steal?last=one&n=1", forbidden.address),
         "/v2/other/repository/tags/list?last=one&n=1".to_owned(),
         "/../../secret?last=one&n=1".to_owned(),
     ] {
@@ -60,19 +60,19 @@ async fn an_absolute_link_is_followed_on_the_registrys_own_path() {
         assert_eq!(tags, ["one", "two"], "{link}");
         canary.assert_untold([]);
     }
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 /// CVE-2020-15157.
 #[tokio::test]
 async fn a_layers_foreign_urls_are_never_followed() {
-    let (canary, files, bystander) = (Canary::new(), Files::new(), Bystander::start().await);
+    let (canary, files, forbidden) = (Canary::new(), Files::new(), ForbiddenListener::start().await);
     let digest = format!("sha256:{}", "a".repeat(64));
     let layer = json!({
         "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
         "digest": digest,
         "size": 10,
-        "urls": [format!("http://{}/layer", bystander.address)],
+        "urls": [format!("http://{}/layer", forbidden.address)],
     });
     let config =
         json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": 2});
@@ -94,7 +94,7 @@ async fn a_layers_foreign_urls_are_never_followed() {
     assert!(String::from_utf8_lossy(&content).contains("urls"));
     let missing = assert_refused(calls.blob("team/app", &digest).await, Code::NotFound, "BLOB_UNKNOWN");
     canary.assert_untold([&missing]);
-    bystander.assert_left_alone();
+    forbidden.assert_no_connection();
 }
 
 /// zot CVE-2024-39897: the tests of the sign-in let many calls race; this one looks at the wire.

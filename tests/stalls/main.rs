@@ -32,7 +32,7 @@ use tonic::{Code, Streaming};
 /// No test waits longer for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A stream over the sample's largest blob, opened and read up to its header, through a proxy that keeps a ledger.
+/// A stream over the sample's largest blob, opened and read up to its header, through a proxy that keeps a log.
 struct StalledStream {
     service: Service,
     proxy: FaultProxy,
@@ -70,8 +70,8 @@ impl StalledStream {
     /// Waits until no connection to the registry is open; fails the test after `limit`.
     async fn closes_the_connection_within(&self, limit: Duration) {
         let closed =
-            |connections: &[support::ledger::Connection]| connections.iter().all(|one| one.closed.is_some());
-        self.proxy.ledger().wait_for(limit, closed).await;
+            |connections: &[support::connection_log::Connection]| connections.iter().all(|one| one.closed.is_some());
+        self.proxy.connection_log().wait_for(limit, closed).await;
     }
 }
 

@@ -25,8 +25,8 @@ async fn a_flipped_bit_anywhere_is_data_loss_and_not_silently_retried() {
                 let mut setting = Setting::with([(1, flip)]).await;
                 let received = setting.read(request.clone()).await.unwrap();
                 is_data_loss(received, blob.len(), &format!("bit {bit} of byte {offset}"));
-                assert_eq!(setting.proxy.ledger().requests().len(), 1);
-                assert_eq!(setting.proxy.ledger().faults(), 1);
+                assert_eq!(setting.proxy.connection_log().requests().len(), 1);
+                assert_eq!(setting.proxy.connection_log().faults(), 1);
             }
         }
     }

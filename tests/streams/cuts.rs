@@ -39,9 +39,9 @@ async fn up_to_three_cuts_anywhere_cost_the_caller_nothing_and_the_registry_next
             trailer.digest_verified && trailer.resumes as usize == places.len(),
             "{context}: {trailer:?}"
         );
-        assert_eq!(setting.proxy.ledger().faults(), places.len(), "{context}");
+        assert_eq!(setting.proxy.connection_log().faults(), places.len(), "{context}");
         let fetched: u64 =
-            setting.proxy.ledger().connections().iter().map(|connection| connection.body_sent).sum();
+            setting.proxy.connection_log().connections().iter().map(|connection| connection.body_sent).sum();
         let twice = fetched - blob.len() as u64;
         assert!(twice * 100 <= blob.len() as u64, "{context}: {twice} bytes were fetched twice");
     }
@@ -99,7 +99,7 @@ async fn a_registry_that_brings_nothing_more_is_given_up_after_three_attempts() 
     assert_eq!(received.data.len(), 100_000);
     let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_UNREACHABLE");
     assert!(failure.retry_ms().is_some());
-    assert_eq!(setting.proxy.ledger().requests().len(), 4);
+    assert_eq!(setting.proxy.connection_log().requests().len(), 4);
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_registry_that_does_not_even_answer_any_more_is_given_up_too() {
         let received = setting.read(request.clone()).await.unwrap();
         let reason = if gone.is_empty() { "REGISTRY_UNREACHABLE" } else { "REGISTRY_UNAVAILABLE" };
         received.broken(&blob, Code::Unavailable, reason);
-        let requests = setting.proxy.ledger().requests().len();
+        let requests = setting.proxy.connection_log().requests().len();
         assert!((4..=8).contains(&requests), "{requests} requests");
     }
 }
@@ -127,7 +127,7 @@ async fn the_rest_is_not_asked_for_before_the_time_that_the_registry_names() {
     let received = setting.read(request).await.unwrap();
     let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_UNAVAILABLE");
     assert_eq!(failure.retry_ms(), Some(60_000));
-    assert_eq!(setting.proxy.ledger().requests().len(), 2);
+    assert_eq!(setting.proxy.connection_log().requests().len(), 2);
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use crate::{
     received::{begin, chunk},
     support::{
         call::Call,
+        connection_log::ClosedBy,
         fault::{Fault, When},
-        ledger::ClosedBy,
         status::Failure,
     },
 };
@@ -25,7 +25,7 @@ fn stall(bytes: u64) -> Fault {
 
 /// All connections to the registry are closed, and by us.
 async fn upstream_closes(setting: &Setting) {
-    let closed = setting.proxy.ledger().wait_for(SOON, |connections| {
+    let closed = setting.proxy.connection_log().wait_for(SOON, |connections| {
         !connections.is_empty() && connections.iter().all(|connection| connection.closed.is_some())
     });
     for connection in closed.await {
@@ -89,7 +89,7 @@ async fn cancelling_aborts_the_upstream_request_at_every_stage() {
         for _ in 0..chunks {
             chunk(&mut stream).await;
         }
-        assert_eq!(setting.proxy.ledger().open(), 1);
+        assert_eq!(setting.proxy.connection_log().open(), 1);
         drop(stream);
         upstream_closes(&setting).await;
     }
@@ -118,5 +118,5 @@ async fn a_stalled_registry_is_given_up_at_the_idle_limit() {
     let received = crate::Received::read(&mut service.client().await, request).await.unwrap();
     let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_TIMEOUT");
     assert!(failure.retry_ms().is_some());
-    assert_eq!(proxy.ledger().requests().len(), 4, "resumed three times without progress");
+    assert_eq!(proxy.connection_log().requests().len(), 4, "resumed three times without progress");
 }

@@ -13,7 +13,7 @@ use crate::support::{
     status::Failure,
 };
 
-const NAME: &str = "miser.test";
+const NAME: &str = "incomplete.test";
 const TARGET: &str =
     "/v2/org/app/blobs/sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 

@@ -34,11 +34,11 @@ fn is_overloaded(status: Status) {
 async fn a_stream_too_many_is_refused_and_the_registry_hears_nothing_of_it() {
     let setting = Setting::limited_to(2).await;
     let held = [open(&setting).await.unwrap(), open(&setting).await.unwrap()];
-    let before = setting.proxy.ledger().connections().len();
+    let before = setting.proxy.connection_log().connections().len();
     for _ in 0..10 {
         is_overloaded(open(&setting).await.unwrap_err());
     }
-    assert_eq!(setting.proxy.ledger().connections().len(), before);
+    assert_eq!(setting.proxy.connection_log().connections().len(), before);
     drop(held);
 }
 
@@ -90,10 +90,10 @@ async fn five_hundred_cancels_leak_no_permit_and_no_connection() {
             }
         }
     }
-    let closed = |connections: &[crate::support::ledger::Connection]| {
+    let closed = |connections: &[crate::support::connection_log::Connection]| {
         connections.iter().all(|connection| connection.closed.is_some())
     };
-    setting.proxy.ledger().wait_for(PATIENCE, closed).await;
+    setting.proxy.connection_log().wait_for(PATIENCE, closed).await;
     let mut held = Vec::new();
     for _ in 0..STREAMS {
         held.push(open(&setting).await.unwrap());

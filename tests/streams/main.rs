@@ -6,9 +6,8 @@
 mod corruption;
 mod cuts;
 mod ending;
+mod incomplete_responses;
 mod limits;
-mod misers;
-mod odd_answers;
 mod order;
 mod ranges;
 mod received;
@@ -16,6 +15,7 @@ mod redirects;
 mod resumes;
 #[path = "../support/mod.rs"]
 mod support;
+mod unusual_responses;
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ impl Setting {
 
     /// The values of `Range` that the registry saw, in order; empty where there was none.
     fn ranges(&self) -> Vec<String> {
-        let requests = self.proxy.ledger().requests();
+        let requests = self.proxy.connection_log().requests();
         let range = |request: &support::wire::Request| request.header("range").unwrap_or_default().to_owned();
         requests.iter().map(range).collect()
     }

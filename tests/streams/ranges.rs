@@ -98,7 +98,7 @@ async fn of_a_large_blob_only_the_part_is_fetched() {
     let received = setting.read(part(&request, 1_000_000, 10_000)).await.unwrap();
     received.complete(&blob[1_000_000..1_010_000]);
     let fetched: u64 =
-        setting.proxy.ledger().connections().iter().map(|connection| connection.body_sent).sum();
+        setting.proxy.connection_log().connections().iter().map(|connection| connection.body_sent).sum();
     assert_eq!(fetched, 10_000);
 }
 

@@ -58,7 +58,7 @@ async fn storage_at_a_trusted_origin_is_followed_without_what_belongs_to_the_reg
     assert!(presigned.read().await.unwrap().complete(&blob).digest_verified);
     let asked = presigned.registry.requests();
     assert!(asked.iter().all(|request| request.header("x-secret").is_some()));
-    let stored = presigned.storage.ledger().requests();
+    let stored = presigned.storage.connection_log().requests();
     assert_eq!((asked.len(), stored.len()), (1, 1));
     assert!(stored[0].header("x-secret").is_none() && stored[0].header("authorization").is_none());
 }
@@ -71,7 +71,7 @@ async fn a_lost_connection_to_storage_is_made_good_through_the_registry() {
     let (_, blob) = large_blob();
     assert_eq!(presigned.read().await.unwrap().complete(&blob).resumes, 2);
     assert_eq!(presigned.registry.requests().len(), 3);
-    let stored = presigned.storage.ledger().requests();
+    let stored = presigned.storage.connection_log().requests();
     for (number, request) in stored.iter().enumerate() {
         let signature = format!("X-Amz-Signature={}", number + 1);
         assert!(request.target.ends_with(&signature), "no stale signature: {}", request.target);
@@ -85,7 +85,7 @@ async fn a_private_origin_that_nobody_trusts_is_not_followed() {
     let presigned = Presigned::new(false).await;
     let status = presigned.read().await.unwrap_err();
     Failure::expect(status, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED", "storage");
-    assert!(presigned.storage.ledger().connections().is_empty());
+    assert!(presigned.storage.connection_log().connections().is_empty());
 }
 
 #[tokio::test]
@@ -127,5 +127,5 @@ async fn urls_in_a_manifest_are_passed_on_and_never_followed() {
     assert_eq!(image.layers[0].urls, urls);
     let status = scripted.read(&layer, 0, 0).await.unwrap_err();
     Failure::expect(status, Code::NotFound, "BLOB_UNKNOWN", "the registry does not have it");
-    assert!(foreign.ledger().connections().is_empty());
+    assert!(foreign.connection_log().connections().is_empty());
 }

@@ -24,7 +24,7 @@ async fn a_registry_that_ignores_the_range_of_a_resume_is_skipped_through_once()
     let received = setting.read(request).await.unwrap();
     assert_eq!(received.data.len(), 5_000_000);
     received.broken(&blob, Code::Internal, "REGISTRY_INVALID_RESPONSE");
-    assert_eq!(setting.proxy.ledger().requests().len(), 3);
+    assert_eq!(setting.proxy.connection_log().requests().len(), 3);
 }
 
 #[tokio::test]

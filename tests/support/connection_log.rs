@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::wire::Request;
 
-/// What the ledger knows of one connection.
+/// What the connection log knows of one connection.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub opened: Instant,
@@ -35,9 +35,9 @@ pub enum ClosedBy {
 
 /// The connections of a proxy in the order they were opened.
 #[derive(Clone, Default)]
-pub struct Ledger(Arc<watch::Sender<Vec<Connection>>>);
+pub struct ConnectionLog(Arc<watch::Sender<Vec<Connection>>>);
 
-impl Ledger {
+impl ConnectionLog {
     /// All connections so far.
     pub fn connections(&self) -> Vec<Connection> {
         self.0.borrow().clone()
@@ -80,19 +80,19 @@ impl Ledger {
             let opened = Instant::now();
             connections.push(Connection { opened, request: None, faults: 0, body_sent: 0, closed: None });
         });
-        Entry { ledger: self.clone(), index }
+        Entry { log: self.clone(), index }
     }
 }
 
-/// One connection's line in the ledger.
+/// One connection's line in the connection log.
 pub struct Entry {
-    ledger: Ledger,
+    log: ConnectionLog,
     index: usize,
 }
 
 impl Entry {
     pub(super) fn update(&self, change: impl FnOnce(&mut Connection)) {
-        self.ledger.0.send_modify(|connections| change(&mut connections[self.index]));
+        self.log.0.send_modify(|connections| change(&mut connections[self.index]));
     }
 
     pub(super) fn close(&self, by: ClosedBy) {

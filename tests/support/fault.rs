@@ -1,7 +1,7 @@
 //! Faults from outside: an HTTP/1.1 proxy between the service and a registry that breaks what it is told to break.
 //!
 //! It is a TCP server before any plain-HTTP upstream, one request on each connection. What it saw – requests, bytes,
-//! when connections opened and who closed them – is in a ledger that a test can read, or wait on.
+//! when connections opened and who closed them – is in a log that a test can read, or wait on.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    ledger::{ClosedBy, Ledger},
+    connection_log::{ClosedBy, ConnectionLog},
     relay,
     wire::{self, Request},
 };
@@ -87,7 +87,7 @@ struct Rule {
 pub struct FaultProxy {
     address: SocketAddr,
     rules: Rules,
-    ledger: Ledger,
+    log: ConnectionLog,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -100,9 +100,9 @@ impl FaultProxy {
         let listener = listen().expect("a free port on 127.0.0.1");
         let address = listener.local_addr().expect("a bound listener has an address");
         let rules = Rules::default();
-        let ledger = Ledger::default();
+        let log = ConnectionLog::default();
         let accepting = tokio::spawn({
-            let (rules, ledger) = (rules.clone(), ledger.clone());
+            let (rules, log) = (rules.clone(), log.clone());
             async move {
                 let mut connections = JoinSet::new();
                 loop {
@@ -112,11 +112,11 @@ impl FaultProxy {
                         continue;
                     };
                     while connections.try_join_next().is_some() {}
-                    connections.spawn(carry(client, upstream, rules.clone(), ledger.clone()));
+                    connections.spawn(carry(client, upstream, rules.clone(), log.clone()));
                 }
             }
         });
-        Self { address, rules, ledger, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { address, rules, log, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
@@ -135,8 +135,8 @@ impl FaultProxy {
     }
 
     /// What the proxy saw of connections and requests.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub fn connection_log(&self) -> &ConnectionLog {
+        &self.log
     }
 }
 
@@ -165,8 +165,8 @@ fn listen() -> io::Result<TcpListener> {
 }
 
 /// One connection: reads the request, then relays the answer until it is complete or the client is gone.
-async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: Rules, ledger: Ledger) {
-    let entry = ledger.begin();
+async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: Rules, log: ConnectionLog) {
+    let entry = log.begin();
     let Ok(Some(request)) = wire::read_request(&mut client).await else {
         return entry.close(ClosedBy::Client);
     };

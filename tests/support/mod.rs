@@ -12,8 +12,8 @@
 
 pub mod call;
 pub mod calls;
+pub mod connection_log;
 pub mod fault;
-pub mod ledger;
 mod relay;
 pub mod scripted;
 pub mod service;

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::{
+    connection_log::{ClosedBy, Entry},
     fault::Fault,
-    ledger::{ClosedBy, Entry},
     wire::{self, Head, Request},
 };
 

@@ -93,7 +93,7 @@ async fn the_request_that_resumes_a_stream_is_part_of_the_calls_trace() {
 
     let spans = collector.spans();
     let upstream: Vec<_> = spans.iter().filter(|span| span.name == "upstream").collect();
-    assert_eq!(upstream.len(), proxy.ledger().requests().len(), "a span for each request: {spans:?}");
+    assert_eq!(upstream.len(), proxy.connection_log().requests().len(), "a span for each request: {spans:?}");
     for span in upstream {
         assert_eq!(span.trace_id, TRACE_ID, "{span:?}");
         assert!(has_ancestor(&spans, span, "rpc"), "{span:?}");

@@ -18,7 +18,7 @@ use crate::{
     Blob, Outcome,
     http2::{self, Windows},
     script,
-    support::{fault::FaultProxy, ledger::Connection},
+    support::{connection_log::Connection, fault::FaultProxy},
 };
 
 /// After this long a connection that is still open counts as never closed.
@@ -55,11 +55,11 @@ impl Cancels {
         script::line().await?;
         cancelled.extend(self.cancel(service, warm + 1..=self.count).await?);
         let begin = Instant::now();
-        while proxy.ledger().open() > 0 && begin.elapsed() < PATIENCE {
+        while proxy.connection_log().open() > 0 && begin.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
 
-        let connections = proxy.ledger().connections();
+        let connections = proxy.connection_log().connections();
         let (mut milliseconds, mut finished) = (Vec::new(), 0);
         for connection in &connections {
             let Some(offset) = offset(connection) else {
@@ -78,7 +78,7 @@ impl Cancels {
             "cancelled": cancelled.len(),
             "connections": connections.len(),
             "finished_before": finished,
-            "never_closed": proxy.ledger().open(),
+            "never_closed": proxy.connection_log().open(),
             "milliseconds": milliseconds,
         }))?;
         Ok(())

@@ -51,9 +51,10 @@ impl Cuts {
         if status != 0 {
             return Err(format!("status {status}").into());
         }
-        let fetched: u64 = proxy.ledger().connections().iter().map(|connection| connection.body_sent).sum();
+        let fetched: u64 =
+            proxy.connection_log().connections().iter().map(|connection| connection.body_sent).sum();
         script::tell(&json!({
-            "cuts": proxy.ledger().faults(),
+            "cuts": proxy.connection_log().faults(),
             "resumes": whole.resumes,
             "fetched_bytes": fetched,
             "fetched_twice": (fetched as f64 - self.blob.size as f64) / self.blob.size as f64,
