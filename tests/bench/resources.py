@@ -1,4 +1,4 @@
-"""What it holds, and what it lets go: stalled readers, lost connections, cancelled calls, the end of the process."""
+"""Resources that the service holds and releases: stalled readers, lost connections, cancelled calls, the drain."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-//! An address that nobody should talk to. It answers nothing and keeps all that it hears.
+//! A listener that nothing may connect to. It sends nothing and records what it receives.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A listener without business of its own; ends when dropped.
+/// A listener that nothing may connect to; ends when dropped.
 pub(crate) struct ForbiddenListener {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -47,7 +47,7 @@ impl ForbiddenListener {
         self.address.port()
     }
 
-    /// Fails if anybody as much as connected.
+    /// Fails if there was a connection, even one without a byte.
     #[track_caller]
     pub(crate) fn assert_no_connection(&self) {
         let heard = self.heard.lock().unwrap();

@@ -147,7 +147,7 @@ async fn an_anonymous_token_is_not_fetched_from_a_private_realm() {
 }
 
 #[tokio::test]
-async fn an_endless_401_does_not_loop_and_is_not_shown_more_each_time() {
+async fn a_call_that_gets_a_new_challenge_each_time_ends_after_a_few_requests() {
     let (canary, files) = (Canary::new(), Files::new());
     let (registry, counter) = (ScriptedRegistry::start().await, std::sync::atomic::AtomicU32::new(0));
     let origin = format!("http://{}", registry.address());

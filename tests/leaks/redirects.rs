@@ -96,7 +96,7 @@ async fn a_redirect_to_another_port_host_or_scheme_carries_no_credential_and_no_
 }
 
 #[tokio::test]
-async fn what_a_redirect_took_off_does_not_come_back_with_the_way_back() {
+async fn headers_removed_by_a_redirect_stay_removed_on_a_redirect_back() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
     let storage = ScriptedRegistry::start().await;
     pointing_to(&registry, 307, format!("http://{}/out", storage.address())).await;
@@ -116,7 +116,7 @@ async fn what_a_redirect_took_off_does_not_come_back_with_the_way_back() {
 }
 
 #[tokio::test]
-async fn a_challenge_at_the_end_of_a_way_out_and_back_is_not_answered() {
+async fn a_challenge_after_a_redirect_to_another_origin_and_back_gets_no_credentials() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
     let storage = ScriptedRegistry::start().await;
     let (out, back) = (format!("http://{}/out", storage.address()), registry.address());
@@ -165,7 +165,7 @@ async fn a_redirect_to_an_origin_that_nobody_trusts_is_refused_before_it_is_conn
 }
 
 #[tokio::test]
-async fn from_https_to_http_no_redirect_is_followed_trusted_or_not() {
+async fn no_redirect_from_https_to_http_is_followed_even_to_a_trusted_origin() {
     let (canary, files, registry) = (Canary::new(), Files::new(), ScriptedRegistry::start().await);
     let (front, forbidden) =
         (Front::before(registry.address(), &files).await, ForbiddenListener::start().await);

@@ -1,5 +1,5 @@
-//! What a registry's answers point to is not where the service goes: `Link` and a layer's `urls`; and one caller's
-//! credential is not another's.
+//! The service follows neither the origin of a `Link` nor a layer's `urls`, and sends each credential for its own
+//! repositories only.
 
 use serde_json::json;
 use tonic::Code;

@@ -56,7 +56,7 @@ fn partial_html() -> Reply {
 }
 
 #[tokio::test]
-async fn an_empty_body_is_no_list_and_no_manifest_and_a_fine_pong() {
+async fn an_empty_body_is_invalid_for_lists_and_manifests_and_valid_for_ping() {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(|_| Some(Reply::status(200)));
     for call in
@@ -70,7 +70,7 @@ async fn an_empty_body_is_no_list_and_no_manifest_and_a_fine_pong() {
 }
 
 #[tokio::test]
-async fn json_of_another_shape_is_no_list_and_no_manifest() {
+async fn json_of_another_shape_is_an_invalid_list_or_manifest() {
     for body in
         ["", "{", "null", "[]", "[1]", "\"tags\"", "{\"tags\": {}}", "{\"tags\": [1]}", "\u{0}", "{} {}"]
     {
@@ -97,7 +97,7 @@ async fn json_of_another_shape_is_no_list_and_no_manifest() {
 }
 
 #[tokio::test]
-async fn json_nested_without_end_is_refused() {
+async fn deeply_nested_json_is_refused() {
     let deep = format!("{{\"tags\": {}", "[".repeat(1_000_000));
     let mut setting = Setting::new().await;
     let reply = Reply::status(200).header("Content-Type", OCI_MANIFEST).body(deep);
@@ -123,7 +123,7 @@ async fn an_encoded_body_is_refused_wherever_a_body_is_read() {
 }
 
 #[tokio::test]
-async fn identity_as_an_encoding_is_none() {
+async fn content_encoding_identity_is_accepted() {
     let mut setting = Setting::new().await;
     let reply = document(OCI_MANIFEST, &image("a")).header("Content-Encoding", "identity");
     setting.registry.on("GET", MANIFEST_TARGET, [reply]);

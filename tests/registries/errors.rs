@@ -72,7 +72,7 @@ async fn codes_of_the_specification_become_reasons() {
 }
 
 #[tokio::test]
-async fn a_404_in_html_means_what_was_asked_for_and_has_no_code() {
+async fn a_404_in_html_gets_the_reason_of_the_request_and_no_registry_code() {
     let html = Reply::status(404).header("Content-Type", "text/html").body("<h1>Not Found</h1>");
     for (call, code, reason) in [
         (tags(), Code::NotFound, "REPOSITORY_UNKNOWN"),
@@ -89,7 +89,7 @@ async fn a_404_in_html_means_what_was_asked_for_and_has_no_code() {
 }
 
 #[tokio::test]
-async fn an_envelope_that_is_odd_has_no_code_and_breaks_nothing() {
+async fn a_malformed_error_body_has_no_code_and_the_call_still_gets_its_status() {
     let long = "A".repeat(65);
     for body in [
         "",
@@ -113,7 +113,7 @@ async fn an_envelope_that_is_odd_has_no_code_and_breaks_nothing() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_nowhere_or_in_circles_is_an_invalid_answer() {
+async fn a_redirect_without_a_target_or_in_a_loop_is_an_invalid_response() {
     for location in [None, Some(""), Some("http://"), Some("/v2/org/app/manifests/v1")] {
         let mut reply = Reply::status(307);
         if let Some(location) = location {

@@ -32,7 +32,7 @@ async fn a_list_that_is_null_is_empty() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_absent_and_an_error_with_200_are_invalid_answers() {
+async fn a_missing_list_and_an_error_with_200_are_invalid_responses() {
     let errors = json!([{ "code": "DENIED", "message": "no" }]);
     for document in [
         json!({}),
@@ -58,7 +58,7 @@ async fn is_no_list(call: &Call, document: &Value) {
 }
 
 #[tokio::test]
-async fn null_entries_and_tags_that_are_none_are_skipped() {
+async fn null_entries_and_invalid_tags_are_skipped() {
     let digest = format!("sha256:{}", "a".repeat(64));
     let long = "a".repeat(129);
     let document =
@@ -67,7 +67,7 @@ async fn null_entries_and_tags_that_are_none_are_skipped() {
 }
 
 #[tokio::test]
-async fn repositories_that_are_none_are_skipped() {
+async fn invalid_repository_names_are_skipped() {
     let mut setting = Setting::new().await;
     let page =
         Reply::json(&json!({ "repositories": ["org/app", null, "Org/App", "a//b", "../x", "", "app"] }));
@@ -150,7 +150,7 @@ async fn a_registry_that_refuses_any_n_is_asked_without() {
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_every_way_of_asking_is_an_invalid_answer() {
+async fn a_registry_that_refuses_every_list_query_is_an_invalid_response() {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(|_| Some(Reply::status(400)));
     let call = Call::tags(REGISTRY, "org/app");

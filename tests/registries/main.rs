@@ -1,4 +1,4 @@
-//! Registries that misbehave: what each of the quirks and faults met in the field becomes for the caller. The registry is
+//! Registries that misbehave: the status or the result that each known quirk and fault becomes for the caller. The registry is
 //! scripted, and a request that the script does not expect is a failure of the test.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 

@@ -56,7 +56,7 @@ async fn a_wrong_digest_header_is_data_loss() {
 }
 
 #[tokio::test]
-async fn a_digest_header_that_is_no_digest_is_an_invalid_answer() {
+async fn a_malformed_digest_header_is_an_invalid_response() {
     for header in ["", "sha256:", "md5:d41d8cd98f00b204e9800998ecf8427e", "v1"] {
         let reply = Reply::status(200)
             .header("Content-Type", OCI_MANIFEST)
@@ -97,7 +97,7 @@ async fn a_content_type_against_the_media_type_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_two_things_at_once_is_refused() {
+async fn a_manifest_that_is_also_an_index_is_refused() {
     for beside in ["layers", "config", "fsLayers"] {
         for media_type in [OCI_MANIFEST, OCI_INDEX, "application/json"] {
             let mut both: Value = index(&[]);
@@ -149,7 +149,7 @@ async fn asked_for(accept: &[&str], reply: Reply) -> Result<Vec<u8>, tonic::Stat
 }
 
 #[tokio::test]
-async fn json_that_nobody_asked_for_and_that_does_not_say_what_it_is_is_refused() {
+async fn json_without_a_requested_content_type_or_media_type_is_refused() {
     let json = "application/json";
     let error = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "sign in" }] }).to_string();
     let unnamed = json!({ "schemaVersion": 2, "config": {}, "layers": [] }).to_string();
@@ -172,7 +172,7 @@ async fn json_that_nobody_asked_for_and_that_does_not_say_what_it_is_is_refused(
 }
 
 #[tokio::test]
-async fn the_media_type_stands_in_for_a_missing_content_type_and_one_must_be_there() {
+async fn the_media_type_field_replaces_a_missing_content_type_and_one_of_them_is_required() {
     let content = image("a");
     let manifest = with(Reply::status(200).body(content.clone())).await.manifest("").await.unwrap();
     assert_eq!(manifest.content_descriptor.unwrap().media_type, OCI_MANIFEST);
@@ -197,7 +197,7 @@ async fn the_registry_is_asked_for_six_types_or_for_the_callers() {
 }
 
 #[tokio::test]
-async fn when_the_answer_would_pass_4_mib_the_typed_view_is_left_out() {
+async fn the_typed_view_is_left_out_when_the_response_would_exceed_4_mib() {
     let mut large: Value = serde_json::from_str(&image("a")).unwrap();
     large["annotations"] = json!({ "org.example.large": "x".repeat(3 << 20) });
     let large = large.to_string();

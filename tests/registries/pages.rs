@@ -63,7 +63,7 @@ async fn opaque_cursors_are_followed_to_the_end() {
 }
 
 #[tokio::test]
-async fn of_a_link_only_the_query_is_used() {
+async fn only_the_query_of_a_link_is_used() {
     let mut setting = Setting::new().await;
     let first = page(&["a", "b"], "https://evil.test/steal?last=b&n=2");
     setting.registry.on("GET", "/v2/org/app/tags/list?n=2", [first]);
@@ -100,7 +100,7 @@ async fn a_page_that_links_to_itself_is_an_error() {
 }
 
 #[tokio::test]
-async fn the_same_page_behind_ever_new_cursors_is_an_error() {
+async fn the_same_page_under_new_cursors_is_an_error() {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(|request| {
         let next = format!("/v2/org/app/tags/list?cursor={}", cursor(request) + 1);
@@ -124,7 +124,7 @@ async fn round(circle: usize) -> (Vec<String>, usize) {
 }
 
 #[tokio::test]
-async fn pages_that_take_turns_are_an_error_long_before_the_cap() {
+async fn alternating_pages_are_an_error_long_before_the_page_limit() {
     let (read, requests) = round(2).await;
     assert_eq!(read, ["v0", "v1", "v2", "v3", "v0", "v1"]);
     assert_eq!(requests, 4);
@@ -135,7 +135,7 @@ async fn pages_that_take_turns_are_an_error_long_before_the_cap() {
 }
 
 #[tokio::test]
-async fn a_chain_past_the_cap_is_an_error_and_not_a_short_list() {
+async fn more_pages_than_the_limit_are_an_error_and_not_a_short_list() {
     let limits = Limits { max_pages: 5, ..Options::default().limits };
     let mut setting = Setting::called(crate::REGISTRY, Options { limits, ..Options::default() }).await;
     setting.registry.otherwise(|request| {

@@ -83,7 +83,7 @@ async fn no_match_is_not_found_and_names_the_platform() {
 }
 
 #[tokio::test]
-async fn an_index_in_an_index_is_resolved_and_the_outer_one_is_told() {
+async fn a_nested_index_is_resolved_and_the_outer_index_is_reported() {
     let leaf = image("leaf");
     let inner = index(&[(OCI_MANIFEST, &leaf, "linux/amd64")]).to_string();
     let outer = index(&[(OCI_INDEX, &inner, "linux/amd64")]);
@@ -94,7 +94,7 @@ async fn an_index_in_an_index_is_resolved_and_the_outer_one_is_told() {
 }
 
 #[tokio::test]
-async fn indexes_without_bottom_are_given_up() {
+async fn indexes_nested_too_deeply_are_an_error() {
     let mut documents = vec![index(&[]).to_string()];
     for _ in 0..10 {
         let inner = documents.last().unwrap();

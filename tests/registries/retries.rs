@@ -1,4 +1,5 @@
-//! When a registry is asked again, and how often: a glitch is not the caller's business, an outage is not multiplied.
+//! When a request is retried, and how often: a caller does not see one failed request, and retries add few requests to an
+//! outage.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +50,7 @@ async fn a_registry_that_fails_three_times_is_not_asked_a_fourth() {
 }
 
 #[tokio::test]
-async fn what_a_retry_cannot_help_is_asked_for_once() {
+async fn a_failure_that_a_retry_cannot_fix_is_not_retried() {
     for status in [400, 403, 404, 405, 410, 451, 501, 505] {
         let mut setting = Setting::new().await;
         setting.registry.otherwise(move |_| Some(Reply::status(status)));
@@ -136,7 +137,7 @@ async fn a_deadline_before_the_end_of_retry_after_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_storage_host_that_wants_to_be_left_alone_does_not_stop_calls_to_the_registry() {
+async fn a_rate_limit_of_a_storage_host_does_not_delay_calls_to_the_registry() {
     let (registry, storage) = (ScriptedRegistry::start().await, ScriptedRegistry::start().await);
     let origin = format!("http://{}", storage.address());
     storage.otherwise(|_| Some(Reply::status(429).header("Retry-After", "60")));

@@ -52,7 +52,7 @@ fn canaries() -> Vec<Reply> {
 }
 
 #[tokio::test]
-async fn what_a_registry_says_in_private_is_never_in_a_status() {
+async fn secrets_in_a_registry_response_are_never_in_a_status() {
     for reply in canaries() {
         let mut setting = Setting::new().await;
         let answer = reply.clone();
@@ -69,7 +69,7 @@ async fn what_a_registry_says_in_private_is_never_in_a_status() {
 }
 
 #[tokio::test]
-async fn a_presigned_url_that_cannot_be_reached_is_not_told() {
+async fn an_unreachable_presigned_url_is_not_in_the_status() {
     let registry = ScriptedRegistry::start().await;
     // Bound and not listening: a connection is refused.
     let dead = tokio::net::TcpSocket::new_v4().unwrap();
@@ -87,7 +87,7 @@ async fn a_presigned_url_that_cannot_be_reached_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_status_is_small_with_the_longest_names_and_the_longest_answers() {
+async fn a_status_is_small_with_the_longest_names_and_responses() {
     // 63 a label, 253 in all, and the longest port.
     let name = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "a".repeat(61));
     let repository = "a".repeat(255);

@@ -1,4 +1,4 @@
-//! Registries that cannot serve just now: what the caller is told of when to come back.
+//! Registries that are unavailable or limit their callers, and the retry delay that the caller gets.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ async fn a_rate_limit_tells_when_to_come_back_from_seconds_and_from_a_date() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_that_says_nothing_sensible_still_has_a_delay() {
+async fn a_rate_limit_without_a_valid_retry_after_has_a_default_delay() {
     for retry_after in [None, Some("soon"), Some("-1"), Some("")] {
         let mut reply = Reply::status(429);
         if let Some(value) = retry_after {
@@ -53,7 +53,7 @@ async fn a_failing_registry_is_unavailable_and_worth_a_retry() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_at_all_is_unreachable() {
+async fn a_response_that_is_not_http_is_unreachable() {
     for bytes in [&b""[..], b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\nContent-Le", b"\0\0\0\0"] {
         for call in Call::each(REGISTRY) {
             let failure = failure(&call, Reply::Raw(bytes.to_vec())).await;

@@ -26,7 +26,7 @@ async fn basic_registry() -> ScriptedRegistry {
 }
 
 #[tokio::test]
-async fn basic_is_shown_once_it_is_asked_for_and_then_with_every_call() {
+async fn basic_is_sent_after_the_first_challenge_and_then_with_every_call() {
     let (registry, files) = (basic_registry().await, Files::new());
     let calls = Calls::to(signed_in(registry.address(), files.password("alice", "secret"), None)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "alice");
@@ -48,7 +48,7 @@ async fn a_basic_registry_without_credentials_is_unauthenticated() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_shown_once_a_call() {
+async fn a_wrong_password_is_sent_once_in_a_call() {
     let (registry, files) = (basic_registry().await, Files::new());
     let calls = Calls::to(signed_in(registry.address(), files.password("alice", "wrong"), None)).await;
     let refused = calls.served("team/app").await;
@@ -84,7 +84,7 @@ async fn ping_tells_what_the_registry_asks_for() {
 }
 
 #[tokio::test]
-async fn ping_of_an_open_registry_with_credentials_is_none_and_shows_nothing() {
+async fn ping_of_an_open_registry_reports_no_scheme_and_sends_no_credentials() {
     let (open, files) = (ScriptedRegistry::start().await, Files::new());
     open.otherwise(|request| Some(token_server::content(&request.target, "")));
     let calls = Calls::to(signed_in(open.address(), files.password("alice", "secret"), None)).await;

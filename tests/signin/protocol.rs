@@ -95,7 +95,7 @@ async fn an_identity_token_is_exchanged_by_post() {
 }
 
 #[tokio::test]
-async fn where_post_is_refused_the_token_is_fetched_by_get() {
+async fn a_token_is_fetched_by_get_when_post_is_refused() {
     for status in [400, 401, 404, 405] {
         let rules = Rules { post_refused: Some(status), ..alice() };
         let (tokens, files) = (TokenServer::start(rules).await, Files::new());
@@ -122,7 +122,7 @@ async fn the_token_is_in_token_or_in_access_token() {
 }
 
 #[tokio::test]
-async fn without_expires_in_a_token_is_used_again_but_not_for_longer_than_a_minute() {
+async fn a_token_without_expires_in_is_used_again() {
     let rules = Rules { says_lifetime: false, ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;

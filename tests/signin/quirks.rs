@@ -16,7 +16,7 @@ fn admin() -> Rules {
 }
 
 #[tokio::test]
-async fn of_several_challenges_in_one_line_or_in_many_the_token_is_taken() {
+async fn bearer_is_chosen_from_several_challenges_in_one_or_more_header_lines() {
     let tokens = TokenServer::start(admin()).await;
     let bearer = tokens.challenge();
     for lines in [

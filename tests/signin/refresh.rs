@@ -23,7 +23,7 @@ fn ecr_expired() -> Reply {
 }
 
 #[tokio::test]
-async fn a_token_that_the_registry_takes_no_longer_is_fetched_anew() {
+async fn a_token_that_the_registry_no_longer_accepts_is_replaced() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;

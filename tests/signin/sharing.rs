@@ -1,4 +1,4 @@
-//! What calls share – one exchange – and what they never share: a token of another credential or another repository.
+//! Calls share one token exchange. They never share a token of another credential or another repository.
 
 use std::{
     collections::HashMap,

@@ -50,7 +50,7 @@ async fn a_token_file_is_sent_as_it_is_without_its_line_break() {
 }
 
 #[tokio::test]
-async fn of_several_docker_configs_the_most_specific_entry_counts_and_of_equals_the_first() {
+async fn the_most_specific_docker_config_entry_wins_and_the_first_of_equal_ones() {
     let (registry, files) = (ScriptedRegistry::start().await, Files::new());
     registry.otherwise(|request| {
         Some(match basic_of(request) {

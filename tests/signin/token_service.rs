@@ -26,7 +26,7 @@ async fn answered(reply: Reply) -> (Status, TokenServer) {
 }
 
 #[tokio::test]
-async fn a_refusal_is_the_callers_to_see() {
+async fn a_refusal_of_the_token_service_reaches_the_caller() {
     for (status, code, reason) in [
         (401, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED"),
         (403, Code::PermissionDenied, "REGISTRY_DENIED"),
@@ -48,7 +48,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_token_is_an_invalid_answer() {
+async fn a_response_without_a_valid_token_is_an_invalid_response() {
     for body in [
         "<html>log in</html>",
         "{}",
@@ -65,7 +65,7 @@ async fn what_is_not_a_token_is_an_invalid_answer() {
 }
 
 #[tokio::test]
-async fn an_odd_lifetime_does_not_make_a_token_unusable() {
+async fn a_token_with_an_invalid_lifetime_is_still_used() {
     for lifetime in ["-1", "0", "1e300", "null", "3.5", "9223372036854775807"] {
         let tokens = TokenServer::start(Rules::default()).await;
         let body = format!(r#"{{"token": "plain", "expires_in": {lifetime}}}"#);
@@ -84,7 +84,7 @@ async fn an_odd_lifetime_does_not_make_a_token_unusable() {
 }
 
 #[tokio::test]
-async fn an_answer_of_more_than_64_kib_is_too_large() {
+async fn a_token_response_of_more_than_64_kib_is_too_large() {
     let body = format!(r#"{{"token": "{}"}}"#, "x".repeat(65 << 10));
     let (refused, _) = answered(Reply::status(200).body(body)).await;
     let refused = assert_refused::<()>(Err(refused), Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
@@ -101,7 +101,7 @@ async fn a_failing_token_service_is_a_failing_registry() {
 }
 
 #[tokio::test]
-async fn a_token_service_that_hangs_is_given_up() {
+async fn a_token_service_that_does_not_respond_times_out() {
     // The kernel takes the connection; nobody ever reads from it.
     let silent = listen().await;
     let origin = format!("http://{}", silent.local_addr().unwrap());

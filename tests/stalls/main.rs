@@ -32,7 +32,7 @@ use tonic::{Code, Streaming};
 /// No test waits longer for what must come.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A stream over the sample's largest blob, opened and read up to its header, through a proxy that keeps a log.
+/// A stream over the sample's largest blob, opened and read up to its header, through a proxy that logs connections.
 struct StalledStream {
     service: Service,
     proxy: FaultProxy,

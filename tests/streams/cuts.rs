@@ -22,7 +22,7 @@ fn places(random: &mut StdRng, size: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn up_to_three_cuts_anywhere_cost_the_caller_nothing_and_the_registry_next_to_nothing() {
+async fn a_blob_with_up_to_three_cuts_arrives_whole_and_few_bytes_are_sent_twice() {
     const SEED: u64 = 1;
     let mut random = StdRng::seed_from_u64(SEED);
     let (request, blob) = large_blob();
@@ -91,7 +91,7 @@ async fn a_part_survives_cuts_too() {
 }
 
 #[tokio::test]
-async fn a_registry_that_brings_nothing_more_is_given_up_after_three_attempts() {
+async fn a_resume_fails_after_three_attempts_without_a_byte() {
     let (request, blob) = large_blob();
     let dead = (2..20).map(|n| (n, Fault::CutAfter(0)));
     let mut setting = Setting::with(dead.chain([(1, Fault::CutAfter(100_000))])).await;
@@ -103,7 +103,7 @@ async fn a_registry_that_brings_nothing_more_is_given_up_after_three_attempts() 
 }
 
 #[tokio::test]
-async fn a_registry_that_does_not_even_answer_any_more_is_given_up_too() {
+async fn a_resume_fails_when_the_registry_sends_no_response() {
     let (request, blob) = large_blob();
     for gone in [Vec::new(), b"HTTP/1.1 503 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec()]
     {
@@ -142,7 +142,7 @@ async fn progress_counts_anew() {
 }
 
 #[tokio::test]
-async fn a_cut_before_the_first_byte_of_the_answer_is_a_plain_status() {
+async fn a_cut_before_the_first_response_byte_fails_the_call_with_a_status() {
     let (request, _) = large_blob();
     let faults = (1..20).map(|n| (n, Fault::Replace(Vec::new())));
     let mut setting = Setting::with(faults).await;

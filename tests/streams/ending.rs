@@ -66,7 +66,7 @@ async fn a_deadline_ends_a_stream_whose_registry_stalls() {
 }
 
 #[tokio::test]
-async fn a_deadline_ends_the_wait_for_an_answer_upstream_too() {
+async fn a_deadline_ends_the_wait_for_an_upstream_response() {
     for call in Call::each(crate::REGISTRY) {
         let mut setting = Setting::new().await;
         setting.proxy.inject(When::always("/v2/"), Fault::DelayHead(PATIENCE));

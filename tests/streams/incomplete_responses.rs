@@ -1,4 +1,4 @@
-//! Registries that give a little and break, or say too little: no read goes on for ever, and none ends short in silence.
+//! Registries whose responses break off or lack a size: every read ends, and none ends short with OK.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const TARGET: &str =
 /// Streams the blob, or a part, and returns the bytes and the end.
 async fn read(registry: &ScriptedRegistry, offset: i64, limit: i64) -> (usize, Result<(), tonic::Status>) {
     let mut one = settings(NAME, registry.address());
-    // So that a call which holds one place and waits for another is seen.
+    // So that a call which holds one permit and waits for another is seen.
     one.max_concurrent_requests = 1;
     one.header_timeout = Duration::from_secs(5);
     let service = Service::start(vec![one], Options::default()).await;
@@ -50,7 +50,7 @@ async fn read(registry: &ScriptedRegistry, offset: i64, limit: i64) -> (usize, R
 }
 
 #[tokio::test]
-async fn a_registry_that_always_breaks_before_anything_can_be_handed_out_is_given_up() {
+async fn a_read_fails_when_every_response_breaks_before_the_first_chunk() {
     let registry = ScriptedRegistry::start().await;
     // Half a chunk: all of it is held back, because the size of the blob is not known.
     let mut broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n".to_vec();
@@ -64,7 +64,7 @@ async fn a_registry_that_always_breaks_before_anything_can_be_handed_out_is_give
 }
 
 #[tokio::test]
-async fn asking_for_the_size_after_a_bare_416_needs_no_second_place_among_the_requests() {
+async fn a_head_request_after_a_416_needs_no_second_request_permit() {
     let registry = ScriptedRegistry::start().await;
     registry.always("GET", TARGET, Reply::status(416));
     registry.always("HEAD", TARGET, Reply::status(200).header("content-length", "7"));
@@ -76,7 +76,7 @@ async fn asking_for_the_size_after_a_bare_416_needs_no_second_place_among_the_re
 }
 
 #[tokio::test]
-async fn a_part_that_ends_early_and_hides_the_size_is_refused() {
+async fn a_partial_response_that_ends_early_without_a_size_is_refused() {
     let registry = ScriptedRegistry::start().await;
     let short = Reply::status(206).header("content-range", "bytes 0-99/*").body(vec![0; 100]);
     registry.always("GET", TARGET, short);

@@ -31,7 +31,7 @@ fn is_overloaded(status: Status) {
 }
 
 #[tokio::test]
-async fn a_stream_too_many_is_refused_and_the_registry_hears_nothing_of_it() {
+async fn a_stream_over_the_limit_is_refused_without_a_request_to_the_registry() {
     let setting = Setting::limited_to(2).await;
     let held = [open(&setting).await.unwrap(), open(&setting).await.unwrap()];
     let before = setting.proxy.connection_log().connections().len();
@@ -43,7 +43,7 @@ async fn a_stream_too_many_is_refused_and_the_registry_hears_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn memory_limits_streams_as_their_number_does() {
+async fn the_memory_limit_refuses_streams_as_the_stream_limit_does() {
     let mut options = Options::default();
     options.streams.memory_bytes = 3 * 256 * 1024;
     let setting = Setting::serving(crate::support::sample(), options).await;
@@ -55,7 +55,7 @@ async fn memory_limits_streams_as_their_number_does() {
 }
 
 #[tokio::test]
-async fn a_permit_is_given_back_at_the_end_and_at_every_failure() {
+async fn a_permit_is_released_at_the_end_and_at_every_failure() {
     let mut setting = Setting::limited_to(1).await;
     let (small, content) = small_blob();
     let missing = crate::of(crate::support::call::EMPTY_DIGEST);

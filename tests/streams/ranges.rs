@@ -92,7 +92,7 @@ async fn a_part_is_asked_for_as_a_range_and_a_limited_one_as_a_closed_range() {
 }
 
 #[tokio::test]
-async fn of_a_large_blob_only_the_part_is_fetched() {
+async fn only_the_requested_part_of_a_large_blob_is_fetched() {
     let (request, blob) = large_blob();
     let mut setting = Setting::new().await;
     let received = setting.read(part(&request, 1_000_000, 10_000)).await.unwrap();

@@ -64,7 +64,7 @@ async fn storage_at_a_trusted_origin_is_followed_without_what_belongs_to_the_reg
 }
 
 #[tokio::test]
-async fn a_lost_connection_to_storage_is_made_good_through_the_registry() {
+async fn a_lost_connection_to_storage_is_resumed_through_the_registry() {
     let presigned = Presigned::new(true).await;
     presigned.storage.inject(When::nth(1, "/blobs/"), Fault::CutAfter(2_000_000));
     presigned.storage.inject(When::nth(2, "/blobs/"), Fault::CutAfter(2_000_000));

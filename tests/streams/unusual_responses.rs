@@ -1,4 +1,4 @@
-//! Answers to a range, or without a length, that the sample registry would never give.
+//! Responses to a range request, or without a length, that the sample registry never sends.
 
 use sha2::Sha256;
 use tonic::Code;
@@ -87,7 +87,7 @@ fn without_length(blob: &[u8]) -> [Reply; 2] {
 }
 
 #[tokio::test]
-async fn a_blob_without_a_length_is_verified_all_the_same() {
+async fn a_blob_without_a_length_is_verified() {
     for size in [0, 1, 16 * 1024, 16 * 1024 + 1, 500_000] {
         let blob = noise(size);
         for reply in without_length(&blob) {
@@ -133,7 +133,7 @@ async fn a_corrupt_blob_without_a_length_is_never_complete() {
 }
 
 #[tokio::test]
-async fn a_416_without_a_size_is_settled_by_a_head_request() {
+async fn a_416_without_a_size_leads_to_a_head_request() {
     let blob = noise(1000);
     let digest = sha256(&blob);
     let target = format!("/v2/org/app/blobs/{digest}");

@@ -84,7 +84,7 @@ impl ConnectionLog {
     }
 }
 
-/// One connection's line in the connection log.
+/// One connection's entry in the log.
 pub struct Entry {
     log: ConnectionLog,
     index: usize,

@@ -10,15 +10,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    task::JoinSet,
-};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     connection_log::{ClosedBy, ConnectionLog},
-    relay,
+    relay, serve_each,
     wire::{self, Request},
 };
 
@@ -101,22 +98,11 @@ impl FaultProxy {
         let address = listener.local_addr().expect("a bound listener has an address");
         let rules = Rules::default();
         let log = ConnectionLog::default();
-        let accepting = tokio::spawn({
+        let accepting = serve_each(listener, {
             let (rules, log) = (rules.clone(), log.clone());
-            async move {
-                let mut connections = JoinSet::new();
-                loop {
-                    let Ok((client, _)) = listener.accept().await else {
-                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                        continue;
-                    };
-                    while connections.try_join_next().is_some() {}
-                    connections.spawn(carry(client, upstream, rules.clone(), log.clone()));
-                }
-            }
+            move |client| carry(client, upstream, rules.clone(), log.clone())
         });
-        Self { address, rules, log, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { address, rules, log, _accepting: accepting }
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.

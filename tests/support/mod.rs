@@ -1,5 +1,5 @@
-//! What the tests put around the service: sample content, a proxy that breaks things, and a registry that says exactly
-//! what it is told to. A test binary includes it with `mod support;`.
+//! What the tests put around the service: sample content, a proxy that injects faults, and a registry that sends scripted
+//! responses. A test binary includes it with `mod support;`.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![expect(unreachable_pub, reason = "what a test binary has is reachable from nowhere else")]
 #![expect(
@@ -21,10 +21,17 @@ pub mod status;
 pub mod token_server;
 pub mod wire;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use rexd::demo::{DemoRegistry, Sample};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
 
 /// The content of `rexd demo`, made once for all tests of a binary.
 pub fn sample() -> Arc<Sample> {
@@ -41,4 +48,26 @@ pub async fn demo_registry() -> DemoRegistry {
 /// A listener on a free port of 127.0.0.1.
 pub async fn listen() -> TcpListener {
     TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port on 127.0.0.1")
+}
+
+/// Serves each connection of a listener in a task of its own. Dropping the handle ends all of them.
+fn serve_each<F>(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> AbortOnDropHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok((client, _)) = listener.accept().await else {
+                // A test may use up the descriptors on purpose; accepting goes on when some are free again.
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            while connections.try_join_next().is_some() {}
+            connections.spawn(serve(client));
+        }
+    }))
 }

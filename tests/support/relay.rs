@@ -1,5 +1,5 @@
-//! The way of one answer through the fault proxy: ask the registry, change the head, change the body, and notice at once
-//! when the client is gone.
+//! Relays one response through the fault proxy: it sends the request to the registry, changes the head and the body of the
+//! response, and notices at once when the client is gone.
 
 use std::{io, net::SocketAddr, ops::ControlFlow, time::Duration};
 

@@ -1,25 +1,24 @@
-//! A registry that says exactly what it is told to: for what the sample registry would never say – sign-in challenges,
-//! foreign pagination, redirects, HTML, no HTTP at all.
+//! A registry that sends scripted responses: sign-in challenges, foreign pagination, redirects, HTML or no HTTP at all,
+//! none of which the sample registry sends.
 //!
-//! A request it does not expect gets status 599 and is kept, so that a test can say
+//! A request that is not in the script gets status 599 and is kept, so that a test can say
 //! `assert!(registry.unexpected().is_empty())`.
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    listen,
+    listen, serve_each,
     wire::{self, Head, Request},
 };
 
-/// An answer, as the bytes of an HTTP/1.1 message or as any bytes.
+/// A response, as the bytes of an HTTP/1.1 message or as any bytes.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// A message: `Content-Length` is right unless given, and the connection closes after it.
@@ -29,7 +28,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// An answer with this status, no headers and no body.
+    /// A response with this status, no headers and no body.
     pub fn status(status: u16) -> Self {
         let head = Head { start_line: format!("HTTP/1.1 {status} Scripted"), headers: Vec::new() };
         Self::Message { head, body: Vec::new() }
@@ -77,12 +76,12 @@ impl Reply {
     }
 }
 
-type Answer = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
+type Respond = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
 
 #[derive(Default)]
 struct Script {
     lines: Vec<Line>,
-    otherwise: Option<Answer>,
+    otherwise: Option<Respond>,
     requests: Vec<Request>,
     unexpected: Vec<Request>,
 }
@@ -108,22 +107,11 @@ impl ScriptedRegistry {
         let listener = listen().await;
         let address = listener.local_addr().expect("a bound listener has an address");
         let script = Arc::new(Mutex::new(Script::default()));
-        let accepting = tokio::spawn({
+        let accepting = serve_each(listener, {
             let script = Arc::clone(&script);
-            async move {
-                let mut connections = JoinSet::new();
-                loop {
-                    let Ok((client, _)) = listener.accept().await else {
-                        // Out of descriptors, perhaps on purpose: it goes on when there are some again.
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                        continue;
-                    };
-                    while connections.try_join_next().is_some() {}
-                    connections.spawn(serve(client, Arc::clone(&script)));
-                }
-            }
+            move |client| serve(client, Arc::clone(&script))
         });
-        Self { address, script, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { address, script, _accepting: accepting }
     }
 
     /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
