@@ -101,6 +101,12 @@ def check_variants():
     check("the NetworkPolicy opens the ports of DNS, and no other, to every address", "" if anywhere == [dns] else anywhere)
     image = one(rendered("everything"), "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
     fact("a digest wins over the tag", image.startswith("registry.example:5000/tools/rexd@sha256:"))
+    pinged = {case: one(rendered(case), "Pod")["spec"]["containers"][0]["args"][1] for case in ("default", "one-registry", "ca")}
+    expected = {"default": "docker.io", "one-registry": "ghcr.io", "ca": "registry.internal:5000"}
+    check(
+        "helm test pings config.default_registry, else the first of config.registries, else docker.io",
+        "" if pinged == expected else pinged,
+    )
     config = yaml.safe_load(one(rendered("ports"), "ConfigMap")["data"]["config.yaml"])
     large = config["limits"]["stream_memory_bytes"]
     fact("large numbers reach the configuration as whole numbers", large == 67108864 and isinstance(large, int))

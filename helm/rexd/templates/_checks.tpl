@@ -6,6 +6,7 @@ What a schema cannot say: values that contradict each other. Each sentence tells
 {{- include "rexd.checkMemory" . }}
 {{- include "rexd.checkAddresses" . }}
 {{- include "rexd.checkEnvironment" . }}
+{{- include "rexd.checkArguments" . }}
 {{- include "rexd.checkLabels" . }}
 {{- include "rexd.checkTls" . }}
 {{- include "rexd.checkCaBundles" . }}
@@ -69,13 +70,29 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- end }}
 
-{{/* The environment wins over the file, which is what the ports, probes and budgets of the chart are made from. */}}
+{{/* Environment variables override the file, but the chart makes ports, probes and memory limits from the file. */}}
 {{- define "rexd.checkEnvironment" -}}
 {{- $keys := dict "REXD_LISTEN" "listen" "REXD_OPS_LISTEN" "ops_listen" "REXD_LIMITS" "limits" "REXD_LIMITS__DRAIN_PAUSE" "limits.drain_pause" "REXD_LIMITS__DRAIN_GRACE" "limits.drain_grace" "REXD_LIMITS__STREAM_MEMORY_BYTES" "limits.stream_memory_bytes" }}
 {{- range tpl (toYaml .Values.extraEnv) . | fromYamlArray }}
-{{- $key := get $keys (upper .name) }}
+{{- $name := upper .name }}
+{{- $key := get $keys $name }}
+{{- if regexMatch "^REXD_TLS(__|$)" $name }}
+{{- $key = "tls" }}
+{{- end }}
 {{- if $key }}
-{{- fail (printf "extraEnv sets %s, which the chart would not see: set config.%s instead" .name $key) }}
+{{- fail (printf "extraEnv sets %s, which the chart does not read: set config.%s instead" .name $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Arguments override the file too. */}}
+{{- define "rexd.checkArguments" -}}
+{{- $values := dict "--listen" "config.listen" "--ops-listen" "config.ops_listen" "--config" "config" }}
+{{- range .Values.extraArgs }}
+{{- $argument := tpl . $ }}
+{{- $value := get $values (splitList "=" $argument | first) }}
+{{- if $value }}
+{{- fail (printf "extraArgs sets %s, which the chart does not read: set %s instead" (splitList "=" $argument | first) $value) }}
 {{- end }}
 {{- end }}
 {{- end }}
