@@ -1,5 +1,5 @@
 {{/*
-What a schema cannot say: values that contradict each other. Each sentence tells what to change.
+Values that contradict each other, which a schema cannot detect. Each message says what to change.
 */}}
 {{- define "rexd.checks" -}}
 {{- include "rexd.checkDrain" . }}
@@ -43,8 +43,8 @@ Argument: dict "key" the configuration key, for the message, "value" the duratio
 {{- end }}
 {{- end }}
 
-{{/* Streams may fill their whole budget; the kernel must not end the process before it says OVERLOADED.
-Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
+{{/* Streams may use their whole budget. rexd must refuse calls with OVERLOADED before the kernel kills the process.
+Only limits in Mi and Gi are checked. */}}
 {{- define "rexd.checkMemory" -}}
 {{- $memory := toString (dig "limits" "memory" "" .Values.resources) }}
 {{- $mebi := dict "Mi" 1 "Gi" 1024 }}
@@ -97,7 +97,7 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- end }}
 
-{{/* A second label of the same name would win, and the selectors select nothing. */}}
+{{/* A second label of the same name replaces the first, so that the selectors match no pod. */}}
 {{- define "rexd.checkLabels" -}}
 {{- $selector := include "rexd.selectorLabels" . | fromYaml }}
 {{- range $value := list "commonLabels" "podLabels" }}
@@ -150,7 +150,7 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- end }}
 
-{{/* A token file below the Secrets' mounts must be of a Secret that is mounted, or no pod would start. */}}
+{{/* When a token file is in a Secret that is not mounted, no pod starts. */}}
 {{- define "rexd.checkCallers" -}}
 {{- $mounted := list }}
 {{- range .Values.callerSecrets }}
@@ -167,7 +167,7 @@ Limits in Mi and Gi are checked, others are the operator's own arithmetic. */}}
 {{- end }}
 {{- end }}
 
-{{/* Zero is a bound, so null and not emptiness is what counts. */}}
+{{/* Zero is a valid bound, so compare with null. */}}
 {{- define "rexd.checkScaling" -}}
 {{- with .Values.podDisruptionBudget }}
 {{- if and .enabled (eq (kindIs "invalid" .minAvailable) (kindIs "invalid" .maxUnavailable)) }}

@@ -1,7 +1,7 @@
 {{/*
 The service's configuration file: the value `config`, plus what the chart knows because it mounts it. What the operator
-wrote in `config` is never overwritten; where both speak, the checks refuse the render. They run here, so that no render
-escapes them.
+wrote in `config` is never overwritten: when both set a key, the checks fail. They run here because every render needs
+the configuration.
 */}}
 {{- define "rexd.config" -}}
 {{- include "rexd.checks" . }}
@@ -32,7 +32,7 @@ escapes them.
 {{- toYaml $config }}
 {{- end }}
 
-{{/* Ports come from the addresses, so that they are said once. */}}
+{{/* The ports are those of the addresses. */}}
 {{- define "rexd.grpcPort" -}}
 {{- .Values.config.listen | default "0.0.0.0:50051" | splitList ":" | last }}
 {{- end }}
@@ -41,7 +41,7 @@ escapes them.
 {{- .Values.config.ops_listen | default "0.0.0.0:9090" | splitList ":" | last }}
 {{- end }}
 
-{{/* The registry that NOTES.txt and `helm test` ping: one that the service surely serves. */}}
+{{/* The registry that NOTES.txt and `helm test` ping: one that the service accepts. */}}
 {{- define "rexd.pingRegistry" -}}
 {{- $first := keys (.Values.config.registries | default dict) | sortAlpha | first | default "docker.io" }}
 {{- .Values.helmTest.registry | default .Values.config.default_registry | default $first }}
@@ -63,9 +63,9 @@ configMap:
 {{- end }}
 
 {{/*
-Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which would freeze the file at its
-first content. Files of Secrets are readable by the pod's group (fsGroup) and nobody else. A Secret that is missing keeps
-the pod from starting: better than signing in as nobody.
+Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which would never show a
+rotated file. Files of Secrets are readable by the pod's group (fsGroup) and nobody else. A pod does not start
+without its Secrets; otherwise it would read registries anonymously.
 */}}
 {{- define "rexd.volumes" -}}
 - name: config
