@@ -1,11 +1,14 @@
 # The image of rexd: docker build --tag rexd . (or buildah bud).
+#
+# The image needs one base, for the build. The final image holds the binary and the few files of that base which it uses.
+# It runs with the glibc that it was linked with.
 
-# Debian 12, as the final image: the binary links the same glibc. It brings the C compiler and the make that jemalloc and
-# aws-lc are built with; a slimmer base would need both installed.
-FROM docker.io/library/rust:1.95-bookworm AS build
+# Debian 12 with Rust, a C compiler and make. jemalloc and aws-lc need the last two.
+ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
+FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
 
-# Dependencies first, with empty sources, so that they are compiled again only when the manifest changes.
+# Build the dependencies with empty sources first. This layer is built again only when the manifest changes.
 # .cargo holds jemalloc's settings, which are compiled in.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
@@ -17,13 +20,29 @@ RUN mkdir src \
     && rm -r src
 
 COPY . .
-# Newer than the empty ones, whatever time the files bring along.
-RUN find src -name '*.rs' -exec touch {} + \
+# COPY keeps modification times. cargo skips files that are older than its last build, so make all of them newer.
+RUN find build.rs proto src -type f -exec touch {} + \
     && cargo build --release --locked --features jemalloc
 
-# Holds glibc, libgcc and the CA bundle, and neither a shell nor a package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /build/target/release/rexd /usr/local/bin/rexd
+# The files of the final image: the binary, its libraries, CA certificates, user 65532, and name resolution through
+# /etc/hosts and DNS. Scanners read the package versions from /var/lib/dpkg/status.d.
+RUN set -eu \
+    && mkdir -p /image/usr/local/bin /image/etc/ssl/certs /image/var/lib/dpkg/status.d \
+    && cp target/release/rexd /image/usr/local/bin/ \
+    && ldd target/release/rexd | grep -o '/[^ ]*' | xargs -I '{}' cp -L --parents '{}' /image/ \
+    && cp -L /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
+    && cp -L /etc/os-release /image/etc/ \
+    && echo 'root:x:0:0:root:/:/sbin/nologin' > /image/etc/passwd \
+    && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >> /image/etc/passwd \
+    && printf 'root:x:0:\nnonroot:x:65532:\n' > /image/etc/group \
+    && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
+    && for package in libc6 libgcc-s1 ca-certificates; do \
+        dpkg-query --status "$package" > "/image/var/lib/dpkg/status.d/$package" \
+        && cp -L --parents "/usr/share/doc/$package/copyright" /image/; \
+    done
+
+FROM scratch
+COPY --from=build /image/ /
 
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -33,7 +52,7 @@ LABEL org.opencontainers.image.title="rexd" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# On the loopback, the service's own default, nobody outside the container would reach it.
+# The service's own default is the loopback address, which nobody outside the container can reach.
 ENV REXD_LISTEN=0.0.0.0:50051 \
     REXD_OPS_LISTEN=0.0.0.0:9090
 EXPOSE 50051 9090
