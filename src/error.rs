@@ -74,6 +74,8 @@ pub enum Wait {
     Headers,
     /// For the next bytes of a body.
     Body,
+    /// For the whole of a body that is read into memory.
+    WholeBody,
 }
 
 impl fmt::Display for Wait {
@@ -82,6 +84,7 @@ impl fmt::Display for Wait {
             Self::Connect => "no connection",
             Self::Headers => "no answer",
             Self::Body => "no further bytes of the body",
+            Self::WholeBody => "no complete body",
         })
     }
 }

@@ -29,6 +29,7 @@
 //! `grpc::frame` makes messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream
 //! is polled, so that HTTP/2 flow control reaches the upstream socket, and dropping it cancels upstream.
 
+pub mod auth;
 pub mod callers;
 pub mod cli;
 pub mod client;
@@ -36,11 +37,13 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod grpc;
+pub mod http;
 pub mod oci;
 pub mod policy;
 mod reloaded_file;
+mod secret;
 pub mod server;
 pub mod telemetry;
-pub mod transport;
+pub mod upstream;
 
 pub use error::RexError;

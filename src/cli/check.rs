@@ -4,7 +4,7 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::{config_args::ConfigArgs, failure::Failure, output::print, wiring};
-use crate::client::{AuthScheme, Pong};
+use crate::client::{AuthScheme, PingResponse};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -50,7 +50,7 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(pong: &Pong) -> String {
+fn describe(pong: &PingResponse) -> String {
     let sign_in = match (pong.scheme, pong.signed_in) {
         (AuthScheme::None, _) => "no sign-in required",
         (AuthScheme::Basic, true) => "signed in with a password",

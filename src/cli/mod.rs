@@ -1,4 +1,13 @@
 //! The commands; wiring only. Exit codes: 0 done, 1 failed, 2 usage or configuration.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `serve`, `demo` | run the service; `demo` with a sample registry behind it |
+//! | `call`, `blob`, `part_file` | call a running service; `blob` resumes a download from its part file |
+//! | `check` | checks and prints the configuration |
+//! | `config_args`, `wiring` | turn arguments into a configuration, and the configuration into the parts it configures |
+//! | `connection`, `image` | the service to call, and a target as an image reference |
+//! | `output`, `failure` | what a command prints, and its exit code |
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{config_args::ConfigArgs, failure::Failure};
 use crate::{
     callers::{Callers, Identity},
-    client::{self, Client, ClientCertificate, CredentialSource, Limits, Proxy, Settings},
+    client::{self, Client, ClientCertificate, CredentialSource, HttpSettings, Limits, Proxy, Settings},
     config::{
         CallerIdentity, Config, Credentials, Flags, HttpVersion, Loaded, Registry as RegistryConfig, Sources,
     },
@@ -131,30 +131,33 @@ fn settings(
     Ok(Settings {
         registry: registry.clone(),
         url,
-        listed,
-        ca_file: entry.ca_file.clone(),
-        client_certificate: entry
-            .client_cert_file
-            .clone()
-            .zip(entry.client_key_file.clone())
-            .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
-        proxy: proxy.transpose()?,
-        http1_only: entry.http == HttpVersion::Http11,
-        headers: entry
-            .headers
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((name.parse::<http::HeaderName>().ok()?, value.expose().clone()))
-            })
-            .collect(),
         credentials: own.chain(shared).collect(),
-        token_realms: origins(&entry.token_realms)?,
-        trusted_origins: origins(&entry.trusted_origins)?,
-        max_concurrent_requests: entry.max_concurrent_requests,
-        connect_timeout: entry.connect_timeout,
-        header_timeout: entry.header_timeout,
-        idle_timeout: entry.idle_timeout,
-        auth_body_bytes: config.limits.auth_body_bytes,
+        http: HttpSettings {
+            listed,
+            ca_file: entry.ca_file.clone(),
+            client_certificate: entry
+                .client_cert_file
+                .clone()
+                .zip(entry.client_key_file.clone())
+                .map(|(cert_file, key_file)| ClientCertificate { cert_file, key_file }),
+            proxy: proxy.transpose()?,
+            http1_only: entry.http == HttpVersion::Http11,
+            headers: entry
+                .headers
+                .iter()
+                .filter_map(|(name, value)| {
+                    Some((name.parse::<http::HeaderName>().ok()?, value.expose().clone()))
+                })
+                .collect(),
+            token_realms: origins(&entry.token_realms)?,
+            trusted_origins: origins(&entry.trusted_origins)?,
+            max_concurrent_requests: entry.max_concurrent_requests,
+            connect_timeout: entry.connect_timeout,
+            header_timeout: entry.header_timeout,
+            idle_timeout: entry.idle_timeout,
+            body_timeout: entry.body_timeout,
+            auth_body_bytes: config.limits.auth_body_bytes,
+        },
     })
 }
 

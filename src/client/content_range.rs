@@ -1,4 +1,4 @@
-//! `Content-Range` (RFC 9110 section 14.4): what a 206 really holds, and how large a blob is that a 416 was for.
+//! `Content-Range` (RFC 9110 section 14.4): which bytes a 206 holds, and the size that a 416 names.
 
 /// The longest valid one: `bytes `, three numbers of 20 digits, two separators.
 const MAX_BYTES: usize = 80;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_exactly_or_not_at_all() {
+    fn a_malformed_range_is_refused() {
         let range = |bytes, size| Some(ContentRange { bytes, size });
         assert_eq!(ContentRange::parse("bytes 0-9/10"), range(Some((0, 9)), Some(10)));
         assert_eq!(ContentRange::parse("Bytes 5-5/*"), range(Some((5, 5)), None));
@@ -71,7 +71,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_read_is_consistent(text in "(bytes )?[0-9*/ -]{0,40}|.{0,60}") {
+        fn a_parsed_range_is_consistent(text in "(bytes )?[0-9*/ -]{0,40}|.{0,60}") {
             if let Some(ContentRange { bytes, size }) = ContentRange::parse(&text) {
                 proptest::prop_assert!(bytes.is_none_or(|(first, last)| first <= last && size.is_none_or(|size| last < size)));
             }

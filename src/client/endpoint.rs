@@ -6,10 +6,10 @@ use url::Url;
 
 use crate::oci::{Digest, Reference, Repository};
 
-/// The header that tells the API's version, a habit older than the specification.
+/// The header with the API's version. Older than the specification.
 pub(super) const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
-/// The header that tells a manifest's digest ("Pulling manifests").
+/// The header with a manifest's digest ("Pulling manifests").
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// `GET /v2/_catalog?<query>`; not in the specification, but in distribution's HTTP API V2.
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_paths_are_the_specifications() {
+    fn the_paths_are_those_of_the_specification() {
         let base = Url::parse("https://r.example:5000/prefix/v2/").unwrap();
         let repository = "org/app".parse().unwrap();
         assert_eq!(catalog(&base, Some("n=5")).as_str(), "https://r.example:5000/prefix/v2/_catalog?n=5");
@@ -66,9 +66,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a caller sends: what parses as a name stays under `/v2/`, on the same host, without a query.
+        /// Every text that parses as a name stays under `/v2/`, on the same host, without a query.
         #[test]
-        fn a_path_stays_where_it_was_put(name in "[a-z0-9._/%?#:@\\\\ -]{1,40}", reference in "[a-zA-Z0-9._:%/?#-]{1,40}") {
+        fn no_name_leaves_its_path(name in "[a-z0-9._/%?#:@\\\\ -]{1,40}", reference in "[a-zA-Z0-9._:%/?#-]{1,40}") {
             let base = Url::parse("https://r.example/v2/").unwrap();
             if let (Ok(repository), Ok(reference)) = (name.parse::<Repository>(), reference.parse::<Reference>()) {
                 let url = manifest(&base, &repository, &reference);

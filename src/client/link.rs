@@ -1,21 +1,20 @@
 //! The `Link` header (RFC 8288), as far as pagination needs it: the query of the target whose relation is `next`.
 //!
-//! Only the query is ever used. Host and path of the target are the registry's word about where to send its credentials
-//! next, and are not believed (CVE-2026-85732).
+//! Only the query is used. A registry must not choose the host and path that its credentials go to next (CVE-2026-85732).
 
 use http::{HeaderMap, header::LINK};
 
-/// Longer headers are not a cursor; Quay's and ECR's are some hundred bytes.
+/// Longer headers are refused. Quay's and ECR's cursors have a few hundred bytes.
 const MAX_BYTES: usize = 8192;
 
-/// What the registry says about the next page.
+/// The next page, according to the registry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// There is none.
     End,
     /// Its query.
     Query(String),
-    /// There is one, but no way to tell which.
+    /// There is one, but its link cannot be used.
     Unusable,
 }
 
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_next_is_the_end_and_what_cannot_be_followed_is_said() {
+    fn other_relations_mean_the_end_and_an_unusable_next_link_is_reported() {
         assert_eq!(next(&HeaderMap::new()), Next::End);
         for value in ["", "garbage", "</x?a=b>", r#"</x?a=b>; rel="prev""#, "<unclosed; rel=next"] {
             assert_eq!(of(value), Next::End, "{value}");
@@ -114,7 +113,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_header_makes_it_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
+        fn no_header_causes_a_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
             let mut headers = HeaderMap::new();
             headers.insert(LINK, http::HeaderValue::from_bytes(&bytes).unwrap_or(http::HeaderValue::from_static("")));
             let _ = next(&headers);

@@ -1,7 +1,7 @@
 //! Manifests and indexes: OCI Distribution Specification, "Pulling manifests".
 //!
-//! A digest hashes exact bytes, so the bytes are kept as they came and the digest is always computed from them. What the
-//! answer says of itself – `Docker-Content-Digest`, `Content-Type`, `mediaType` – is compared, never believed.
+//! A digest is of exact bytes, so the bytes are kept unchanged and the digest is always computed from them. What the response
+//! says about itself – `Docker-Content-Digest`, `Content-Type`, `mediaType` – is checked, never trusted.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -10,14 +10,19 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Client, Target, endpoint, expect_success, get, named};
+use super::{
+    Client, Target, endpoint,
+    exchange::{expect_success, get, named},
+};
 use crate::{
+    auth::Scope,
     error::{At, Missing, RexError},
+    http::Response,
     oci::{Algorithm, DEFAULT_ACCEPT, Digest, DocumentKind, Platform, Reference, Verifier},
-    transport::{Answer, Scope, Upstream},
+    upstream::Upstream,
 };
 
-/// Indexes within indexes are allowed and rare; deeper than this is a trap.
+/// Indexes may be nested, which is rare. Deeper nesting than this is refused.
 const MAX_DEPTH: usize = 4;
 
 /// The media types a registry is asked for.
@@ -29,7 +34,7 @@ impl Accept {
     const MAX_TYPES: usize = 16;
     const MAX_TYPE_LENGTH: usize = 255;
 
-    /// The types in order of preference; none means [`DEFAULT_ACCEPT`].
+    /// The types in order of preference. An empty list means [`DEFAULT_ACCEPT`].
     pub fn new(media_types: &[String]) -> Result<Self, RexError> {
         let invalid = |problem: &str| RexError::invalid("accept_media_types", problem);
         if media_types.len() > Self::MAX_TYPES {
@@ -51,7 +56,7 @@ impl Accept {
         HeaderValue::try_from(joined).map(Self).map_err(|_| invalid("cannot be sent in a header"))
     }
 
-    /// Whether a media type, without parameters, is one that was asked for.
+    /// Whether the request asked for a media type (without parameters).
     fn includes(&self, media_type: &str) -> bool {
         let types = self.0.to_str().unwrap_or_default().split(", ");
         types.into_iter().any(|asked| match asked.strip_suffix('*') {
@@ -64,12 +69,12 @@ impl Accept {
     }
 }
 
-/// What is wanted besides the reference.
+/// Options of a manifest request.
 #[derive(Debug, Clone)]
 pub struct ManifestOptions {
     /// The media types to ask for.
     pub accept: Accept,
-    /// Which entry of an index to return instead of the index.
+    /// The platform whose entry of an index to return instead of the index.
     pub platform: Option<Platform>,
 }
 
@@ -171,16 +176,17 @@ impl Pull<'_> {
         let url = endpoint::manifest(&self.upstream.base(), &self.target.repository, reference);
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, self.accept.0.clone());
-        let answer = self.upstream.send(&get(url, self.scope, headers, self.deadline)).await?;
-        let answer = expect_success(answer, Missing::Manifest, reference.as_str()).await?;
-        self.verified(answer, reference).await
+        let request = get(url, headers, self.at(), self.deadline);
+        let response = self.upstream.send(&request, self.scope).await?;
+        let response = expect_success(response, Missing::Manifest, reference.as_str()).await?;
+        self.verified(response, reference).await
     }
 
-    async fn verified(&self, answer: Answer, reference: &Reference) -> Result<Manifest, RexError> {
-        let said_digest = answer.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
-        let content_type = answer.content_type();
-        let claims = Claims(answer.at());
-        let content = answer.read("manifest", self.limit).await?;
+    async fn verified(&self, response: Response, reference: &Reference) -> Result<Manifest, RexError> {
+        let said_digest = response.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
+        let content_type = response.content_type();
+        let claims = Claims(response.at());
+        let content = response.read("manifest", self.limit).await?;
         let digest = claims.check_digest(&content, reference, said_digest.as_deref())?;
         let media_type = claims.media_type(&content, content_type, self.accept)?;
         let document = claims.parse(&content, &media_type)?;
@@ -202,11 +208,11 @@ impl Pull<'_> {
     }
 }
 
-/// Holds what an answer claims to be against its bytes; knows where it came from, for the errors.
+/// Checks what a response says about its body against the body itself. Holds the place for errors.
 struct Claims(At);
 
 impl Claims {
-    /// The digest that was asked for binds; the header's binds only where a tag was asked for.
+    /// Checks the requested digest; for a tag, the digest in the header.
     fn check_digest(
         &self,
         content: &[u8],
@@ -229,8 +235,8 @@ impl Claims {
         Ok(computed)
     }
 
-    /// `Content-Type` and `mediaType` must agree, and a body must not be two things at once (CVE-2021-41190). A type that is
-    /// not parsed must be one that was asked for or that the body itself names: an error in JSON is neither.
+    /// `Content-Type` and `mediaType` must agree, and a body must not be both a manifest and an index (CVE-2021-41190). A type
+    /// that is not parsed must be one that the request asked for or that the body names itself. An error in JSON is neither.
     fn media_type(
         &self,
         content: &[u8],
@@ -289,7 +295,7 @@ impl Claims {
     }
 }
 
-/// The parts of a body that tell what it is; their contents are not looked at.
+/// The fields of a body that show what kind of document it is. Their contents are not parsed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Outline<'a> {
@@ -303,7 +309,7 @@ struct Outline<'a> {
     config: Option<&'a RawValue>,
     #[serde(borrow)]
     fs_layers: Option<&'a RawValue>,
-    /// Of an error body ("Error Codes"), which some proxies send with 200.
+    /// Present in an error body ("Error Codes"), which some proxies send with status 200.
     #[serde(borrow)]
     errors: Option<&'a RawValue>,
 }

@@ -1,8 +1,8 @@
 //! Lists, a page at a time: tags (OCI Distribution Specification, "Listing Tags") and the catalog (distribution's HTTP API
 //! V2, "Catalog").
 //!
-//! Registries follow `Link`, not `last`: Quay, ECR and others use opaque cursors. A page of ours is at most one page of the
-//! registry; when the registry's is larger than was asked for, ours is a window of it.
+//! The client follows `Link` instead of computing `last`, because Quay, ECR and others use opaque cursors. A page is at most
+//! one page of the registry. When the registry's page is larger than requested, the page is a window of it.
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
@@ -10,21 +10,23 @@ use tokio::time::Instant;
 use url::form_urlencoded;
 
 use super::{
-    Client, Listing, endpoint, expect_success, get,
+    Client, Listing, endpoint,
+    exchange::{expect_success, get, named},
     link::{self, Next},
-    named,
     page_token::PageToken,
 };
 use crate::{
+    auth::Scope,
     error::{At, Missing, RexError},
+    http::Response,
     oci::{Repository, Tag},
-    transport::{Answer, Scope, Upstream},
+    upstream::Upstream,
 };
 
-/// ECR and ACR refuse more.
+/// ECR and ACR refuse larger pages.
 const MAX_PAGE_SIZE: usize = 1000;
 
-/// Quay refused more than this once; what is asked for after a registry refused `n`.
+/// The page size after a registry refused `n`. Quay once refused more than this.
 const CAUTIOUS_PAGE_SIZE: usize = 100;
 
 /// Which page.
@@ -81,7 +83,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Asks for `n` entries, and for fewer or as many as the registry likes when it does not like `n`.
+    /// Requests `n` entries. If the registry refuses `n`, requests fewer, and then as many as the registry chooses.
     async fn first_page(&self, size: usize) -> Result<Page, RexError> {
         let asked = format!("n={size}");
         let cautious = (size > CAUTIOUS_PAGE_SIZE).then(|| format!("n={CAUTIOUS_PAGE_SIZE}"));
@@ -104,11 +106,11 @@ impl Walk<'_> {
             );
         }
         let query = query.map(clamp_n);
-        let answer = self.fetch(query.as_deref()).await?;
-        let next = link::next(answer.headers());
-        let all = self.names(answer).await?;
+        let response = self.fetch(query.as_deref()).await?;
+        let next = link::next(response.headers());
+        let all = self.names(response).await?;
         let last = all.last().map(String::as_str);
-        if let Some(problem) = from.stands_still(last) {
+        if let Some(problem) = from.repeats(last) {
             return Err(self.invalid(problem.to_owned()));
         }
         let rest = all.get(from.skip..).unwrap_or_default();
@@ -130,7 +132,7 @@ impl Walk<'_> {
         Ok(Page { entries, next })
     }
 
-    async fn fetch(&self, query: Option<&str>) -> Result<Answer, RexError> {
+    async fn fetch(&self, query: Option<&str>) -> Result<Response, RexError> {
         let base = self.upstream.base();
         let url = match &self.request.listing {
             Listing::Catalog(_) => endpoint::catalog(&base, query),
@@ -138,24 +140,23 @@ impl Walk<'_> {
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let answer = self.upstream.send(&get(url, self.scope, headers, self.deadline)).await?;
+        let at = self.upstream.at(self.scope.repository());
+        let response = self.upstream.send(&get(url, headers, at, self.deadline), self.scope).await?;
         let no_catalog =
-            matches!(self.request.listing, Listing::Catalog(_)) && answer.status().as_u16() == 404;
+            matches!(self.request.listing, Listing::Catalog(_)) && response.status().as_u16() == 404;
         if no_catalog {
             let problem = "the registry has no catalog".to_owned();
-            return Err(RexError::Unsupported { at: answer.at(), problem });
+            return Err(RexError::Unsupported { at: response.at(), problem });
         }
-        expect_success(answer, Missing::Repository, "").await
+        expect_success(response, Missing::Repository, "").await
     }
 
-    /// The names in a page; nulls (Nexus), and names that are none (Artifactory lists digests as tags), are skipped.
-    async fn names(&self, answer: Answer) -> Result<Vec<String>, RexError> {
-        let content_type = answer.content_type();
-        let not_a_list = answer.invalid(format!(
-            "a list was asked for and {} came that is not one",
-            named(content_type.as_deref())
-        ));
-        let body = answer.read("list page", self.client.limits.list_page_bytes).await?;
+    /// The names in a page. Nulls (Nexus) and invalid names (Artifactory lists digests as tags) are skipped.
+    async fn names(&self, response: Response) -> Result<Vec<String>, RexError> {
+        let content_type = response.content_type();
+        let not_a_list =
+            response.invalid(format!("{} came instead of a list", named(content_type.as_deref())));
+        let body = response.read("list page", self.client.limits.list_page_bytes).await?;
         let names =
             serde_json::from_slice::<Body>(&body).ok().and_then(|body| body.names(&self.request.listing));
         let is_name = |name: &String| match &self.request.listing {
@@ -170,21 +171,21 @@ impl Walk<'_> {
     }
 }
 
-/// The body of a list. A list that is not there is told from one that is null, which is empty.
+/// The body of a list. A missing list is an error; a list that is null is empty.
 #[derive(Deserialize)]
 struct Body {
     #[serde(default, deserialize_with = "present")]
     repositories: Option<Names>,
     #[serde(default, deserialize_with = "present")]
     tags: Option<Names>,
-    /// Of an error body ("Error Codes"), which some proxies send with 200.
+    /// Present in an error body ("Error Codes"), which some proxies send with status 200.
     errors: Option<IgnoredAny>,
 }
 
 type Names = Option<Vec<Option<String>>>;
 
 impl Body {
-    /// The list that was asked for; `None` when this is not it.
+    /// The requested list; `None` if the body has none.
     fn names(self, listing: &Listing) -> Option<Vec<Option<String>>> {
         let names = match listing {
             Listing::Catalog(_) => self.repositories,
@@ -194,17 +195,17 @@ impl Body {
     }
 }
 
-/// Reads a value that is there, null included.
+/// Reads a value that is present, null included.
 fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Names>, D::Error> {
     Names::deserialize(value).map(Some)
 }
 
-/// Whether a registry refused the page size: Quay and others with 400 or 413.
+/// Whether a registry may have refused the page size: Quay and others respond with 400 or 413.
 fn is_about_n(error: &RexError) -> bool {
     matches!(error, RexError::Validation { at, .. } if matches!(at.http_status, Some(400 | 413)))
 }
 
-/// A token's query is the registry's word, or a forger's: `n` in it is held to the limit (CVE-2023-2253).
+/// Limits `n` in a token's query, which a registry or a forger may have chosen (CVE-2023-2253).
 fn clamp_n(query: &str) -> String {
     let too_many = |value: &str| value.parse::<usize>().map_or(true, |n| n > MAX_PAGE_SIZE);
     if !form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "n" && too_many(&value)) {

@@ -1,8 +1,9 @@
-//! Page tokens (AIP-158): opaque to callers, and all that is needed to go on, so that any replica serves the next page.
+//! Page tokens (AIP-158). They are opaque to callers and hold everything that the next page needs, so any replica can serve
+//! it.
 //!
-//! A token carries the list it is for and the query of the registry's next page. It carries no path and no host, and the
-//! list is compared with the request's, so it can steer a request nowhere. The checksum is there for damage, not against
-//! forgery: a forged token can ask for nothing that a request could not.
+//! A token carries its list and the query of the registry's next page. It carries no host and no path, and its list must
+//! match the request's, so a token cannot direct a request elsewhere. The checksum detects damage; it is no protection
+//! against forgery.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,10 @@ use crate::oci::ParseError;
 /// A cursor of at most 8 KiB, names of at most 514 bytes, and base64's third on top.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// Enough to tell damage: a damaged token passes once in 2^64.
+/// Enough to detect damage: a damaged token passes with a probability of 2^-64.
 const CHECKSUM_BYTES: usize = 8;
 
-/// Where a list goes on.
+/// Where a list continues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageToken {
@@ -36,12 +37,12 @@ pub struct PageToken {
     /// Pages of the registry before that one.
     #[serde(rename = "n")]
     pub(super) pages: u32,
-    /// A hash of the last entry before that page, to see that a list gets on.
+    /// A hash of the last entry before that page, to detect a page that repeats it.
     #[serde(rename = "l", skip_serializing_if = "Option::is_none", default)]
     last: Option<u32>,
-    /// Such a hash of an earlier page, to see that a list does not go round. It is renewed when the count of pages reaches a
-    /// power of two, so that a circle of any length meets it within three times the pages up to its end (Brent, "An
-    /// Improved Monte Carlo Factorization Algorithm", 1980) and one hash is all that a token has to carry.
+    /// The same hash of an earlier page, to detect a cycle. It is renewed when the number of pages reaches a power of two. So
+    /// a cycle of any length is found within three times the pages up to its end, with a single hash in the token (Brent, "An
+    /// Improved Monte Carlo Factorization Algorithm", 1980).
     #[serde(rename = "a", skip_serializing_if = "Option::is_none", default)]
     anchor: Option<u32>,
 }
@@ -61,9 +62,9 @@ impl PageToken {
         Self { query: Some(query), skip: 0, pages, last, anchor, ..self }
     }
 
-    /// Why a page that ends in `last` shows that the list does not get on.
-    pub(super) fn stands_still(&self, last: Option<&str>) -> Option<&'static str> {
-        // Further on in the same page its last entry is still the same.
+    /// Why a page that ends in `last` shows that the pages repeat.
+    pub(super) fn repeats(&self, last: Option<&str>) -> Option<&'static str> {
+        // A window further on in the same page has the same last entry.
         let last = last.filter(|_| self.skip == 0).map(fingerprint)?;
         if self.last == Some(last) {
             return Some("a page of the list repeats the page before it");
@@ -71,7 +72,7 @@ impl PageToken {
         (self.anchor == Some(last)).then_some("the pages of the list go round in a circle")
     }
 
-    /// Further on in the same page of the registry, which was asked for with `query`.
+    /// A window further on in the same page of the registry, which was requested with `query`.
     pub(super) fn further(self, returned: usize, query: Option<String>) -> Self {
         Self { skip: self.skip.saturating_add(returned), query, ..self }
     }
@@ -79,7 +80,7 @@ impl PageToken {
     /// The token as callers see it.
     #[must_use]
     pub fn encode(&self) -> String {
-        // Strings and numbers always serialise.
+        // Strings and numbers always serialize.
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.extend(checksum(&bytes));
         URL_SAFE_NO_PAD.encode(bytes)
@@ -129,17 +130,17 @@ mod tests {
 
     use super::*;
 
-    /// How many pages are read before the list is seen to stand still: `lead` of them once, and then `circle` for ever.
+    /// The number of pages read before the cycle is found: `lead` pages come once, then `circle` pages repeat.
     fn pages_read(lead: u32, circle: u32) -> Option<u32> {
         let listing = Listing::Catalog("r.example".parse().unwrap());
         let mut token = PageToken::first(&listing, None);
         for page in 0..100_000 {
             let name = if page < lead { page } else { lead + (page - lead) % circle };
             let name = format!("v{name}");
-            if token.stands_still(Some(&name)).is_some() {
+            if token.repeats(Some(&name)).is_some() {
                 return Some(page);
             }
-            // Through the caller's hands, as in life.
+            // Encode and decode it, as a caller's round trip does.
             let next = token.following(format!("cursor={page}"), Some(&name));
             token = PageToken::decode(&next.encode(), &listing).unwrap();
         }
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_of_any_length_is_seen_soon_and_never_within_its_first_round() {
+    fn a_cycle_of_any_length_is_found_soon_and_never_in_its_first_round() {
         for (lead, circle) in [(0, 1), (0, 2), (0, 3), (1, 2), (5, 3), (7, 8), (8, 7), (100, 2), (0, 1000)] {
             let read = pages_read(lead, circle).unwrap();
             let end = lead + circle;

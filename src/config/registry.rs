@@ -64,6 +64,10 @@ pub struct Registry {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub idle_timeout: Duration,
+    /// Longest time for the whole body of a response that is not a blob: a manifest, a page of a list, a token.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub body_timeout: Duration,
     /// Credentials to sign in with. Absent: the entries of the top-level `docker_configs` that match this registry, or no
     /// sign-in.
     // `with` excludes null: an empty `credentials:` is more likely a lost value than a choice not to sign in.
@@ -94,6 +98,7 @@ impl Default for Registry {
             connect_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
             credentials: None,
             token_realms: Vec::new(),
             trusted_origins: Vec::new(),

@@ -9,7 +9,7 @@ use super::proto;
 use crate::{
     client::{
         Accept, AuthScheme, BlobRange, Document, Listing, Manifest, ManifestOptions, Page, PageRequest,
-        PageToken, Pong, Target,
+        PageToken, PingResponse, Target,
     },
     error::RexError,
     oci::{Digest, ParseError, Reference, Registry, Repository},
@@ -128,7 +128,7 @@ fn page_request(listing: Listing, page_size: i32, page_token: &str) -> Result<Pa
     Ok(PageRequest { listing, size, token })
 }
 
-pub(super) fn ping_response(registry: &Registry, pong: Pong) -> proto::PingResponse {
+pub(super) fn ping_response(registry: &Registry, pong: PingResponse) -> proto::PingResponse {
     let auth_scheme = match pong.scheme {
         AuthScheme::None => proto::AuthScheme::None,
         AuthScheme::Basic => proto::AuthScheme::Basic,

@@ -7,6 +7,18 @@
 //! reads the HTTP/2 preface (`preface`) and serves HTTP/2 over `frame_guard` and `cork` until it sends GOAWAY. `shutdown`
 //! ends the calls that still run after the grace period.
 //!
+//! | file | what it does |
+//! |---|---|
+//! | `accept`, `admission` | accept connections, within the limits for all peers and for each |
+//! | `connection`, `tls`, `preface` | one connection from accept to close |
+//! | `frame_guard`, `frames` | what a peer's HTTP/2 frames may cost |
+//! | `cork`, `write_stall` | writes: gathered into few system calls, and the limit on a peer that takes none |
+//! | `stream_executor` | runs the streams of a connection, each with its watchdog |
+//! | `content_type` | HTTP 415 for requests that are not gRPC |
+//! | `shutdown` | the end of calls that outlive the grace period |
+//! | `health`, `reflection`, `ops` | the services for probes and tools |
+//! | `settings`, `peer` | what is passed in, and what is known of a caller's connection |
+//!
 //! This module reads neither signals nor the environment: the caller passes in the listeners and the shutdown future.
 
 mod accept;

@@ -10,7 +10,7 @@ use crate::{
     support::{
         calls::{Calls, Files, NAME, assert_refused, signed_in},
         scripted::{Reply, ScriptedRegistry},
-        service::{Options, settings},
+        service::{Options, settings, with_http},
     },
 };
 
@@ -73,10 +73,9 @@ async fn a_metadata_address_is_refused_even_where_the_operator_names_it() {
     for host in METADATA {
         let registry = ScriptedRegistry::start().await;
         pointing_to(&registry, &format!("http://{host}/latest/meta-data")).await;
-        let calls = Calls::to(Settings {
-            trusted_origins: vec![format!("http://{host}").parse().unwrap()],
-            ..settings(NAME, registry.address())
-        })
+        let calls = Calls::to(with_http(settings(NAME, registry.address()), |http| {
+            http.trusted_origins = vec![format!("http://{host}").parse().unwrap()]
+        }))
         .await;
         let refused = calls.manifest("team/app", "v1").await;
         let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");

@@ -156,7 +156,7 @@ async fn settings_print_their_headers_as_secrets() {
     let mut gateway = settings(NAME, registry.address());
     let mut key = http::HeaderValue::from_str(&canary.secret).unwrap();
     key.set_sensitive(true);
-    gateway.headers.insert("x-gateway-key", key);
+    gateway.http.headers.insert("x-gateway-key", key);
     assert!(!canary.is_in(format!("{:?}", Settings { ..gateway.clone() }).as_bytes()));
     let calls = Calls::to(gateway).await;
     let statuses = every_call(&calls).await;

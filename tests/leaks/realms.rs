@@ -1,7 +1,7 @@
 //! A registry names its token service, and must not be able to name a thief (CVE-2026-33540, CVE-2026-48978,
 //! go-containerregistry#2193).
 
-use rexd::client::{CredentialSource, Settings};
+use rexd::client::CredentialSource;
 use tonic::{Code, Status};
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     support::{
         calls::{Calls, Files, NAME, assert_refused, auth, signed_in},
         scripted::{Reply, ScriptedRegistry},
-        service::settings,
+        service::{settings, with_http},
         token_server::{Rules, TokenServer},
     },
 };
@@ -110,7 +110,7 @@ async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
             let named = signed_in(registry.address(), source, Some(&tokens));
             // Not even where redirects of the registry itself may go.
             let trusted = format!("http://{}", forbidden.address).parse().unwrap();
-            let calls = Calls::to(Settings { trusted_origins: vec![trusted], ..named }).await;
+            let calls = Calls::to(with_http(named, |http| http.trusted_origins = vec![trusted])).await;
             let refused = calls.served("team/app").await;
             statuses.push(assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE"));
         }

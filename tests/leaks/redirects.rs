@@ -13,6 +13,7 @@ use crate::{
     support::{
         calls::{Calls, Files, assert_refused, signed_in},
         scripted::{Reply, ScriptedRegistry},
+        service::with_http,
         token_server::{basic_of, content},
     },
     tls::Front,
@@ -35,7 +36,7 @@ async fn pointing_to(registry: &ScriptedRegistry, status: u16, location: String)
 fn with_canaries(address: SocketAddr, files: &Files, canary: &Canary) -> Settings {
     let mut settings = signed_in(address, files.password("alice", &canary.secret), None);
     let key = HeaderValue::from_str(&canary.secret).unwrap();
-    settings.headers.insert("x-gateway-key", key);
+    settings.http.headers.insert("x-gateway-key", key);
     settings
 }
 
@@ -73,11 +74,10 @@ async fn a_redirect_to_another_port_host_or_scheme_carries_no_credential_and_no_
             (format!("https://{}", front.address), &secured),
         ] {
             pointing_to(&registry, status, format!("{origin}/moved")).await;
-            let calls = Calls::to(Settings {
-                trusted_origins: vec![origin.parse().unwrap()],
-                ca_file: Some(front.ca_file.clone()),
-                ..with_canaries(registry.address(), &files, &canary)
-            })
+            let calls = Calls::to(with_http(with_canaries(registry.address(), &files, &canary), |http| {
+                http.trusted_origins = vec![origin.parse().unwrap()];
+                http.ca_file = Some(front.ca_file.clone());
+            }))
             .await;
             assert_eq!(calls.served("team/app").await.unwrap(), "moved", "{status} {origin}");
             let moved: Vec<_> = server.requests();
@@ -102,10 +102,9 @@ async fn headers_removed_by_a_redirect_stay_removed_on_a_redirect_back() {
     pointing_to(&registry, 307, format!("http://{}/out", storage.address())).await;
     let back = format!("http://{}/moved/v2/secret/app/tags/list", registry.address());
     storage.otherwise(move |_| Some(Reply::status(307).header("Location", back.clone())));
-    let calls = Calls::to(Settings {
-        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
-        ..with_canaries(registry.address(), &files, &canary)
-    })
+    let calls = Calls::to(with_http(with_canaries(registry.address(), &files, &canary), |http| {
+        http.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()]
+    }))
     .await;
     assert_eq!(calls.served("team/app").await.unwrap(), "moved");
     let last = registry.requests().pop().unwrap();
@@ -129,10 +128,9 @@ async fn a_challenge_after_a_redirect_to_another_origin_and_back_gets_no_credent
     });
     let secret = "/v2/secret/app/tags/list";
     storage.otherwise(move |_| Some(Reply::status(307).header("Location", format!("http://{back}{secret}"))));
-    let calls = Calls::to(Settings {
-        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
-        ..with_canaries(registry.address(), &files, &canary)
-    })
+    let calls = Calls::to(with_http(with_canaries(registry.address(), &files, &canary), |http| {
+        http.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()]
+    }))
     .await;
     let refused = calls.served("team/app").await;
     let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
@@ -172,9 +170,10 @@ async fn no_redirect_from_https_to_http_is_followed_even_to_a_trusted_origin() {
     pointing_to(&registry, 307, format!("http://{}/moved", forbidden.address)).await;
     let calls = Calls::to(Settings {
         url: format!("https://{}", front.address).parse().unwrap(),
-        ca_file: Some(front.ca_file.clone()),
-        trusted_origins: vec![format!("http://{}", forbidden.address).parse().unwrap()],
-        ..with_canaries(registry.address(), &files, &canary)
+        ..with_http(with_canaries(registry.address(), &files, &canary), |http| {
+            http.trusted_origins = vec![format!("http://{}", forbidden.address).parse().unwrap()];
+            http.ca_file = Some(front.ca_file.clone());
+        })
     })
     .await;
     let refused = calls.served("team/app").await;
@@ -211,10 +210,9 @@ async fn secrets_in_the_location_of_a_redirect_are_neither_sent_on_nor_logged() 
         secret = foreign.secret
     );
     pointing_to(&registry, 307, location).await;
-    let calls = Calls::to(Settings {
-        trusted_origins: vec![format!("http://{}", storage.address()).parse().unwrap()],
-        ..with_canaries(registry.address(), &files, &canary)
-    })
+    let calls = Calls::to(with_http(with_canaries(registry.address(), &files, &canary), |http| {
+        http.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()]
+    }))
     .await;
     let refused = assert_refused(calls.served("team/app").await, Code::NotFound, "REPOSITORY_UNKNOWN");
     let request = storage.requests().pop().unwrap();

@@ -144,7 +144,7 @@ async fn a_rate_limit_of_a_storage_host_does_not_delay_calls_to_the_registry() {
     registry.on("GET", MANIFEST_TARGET, [Reply::status(307).header("Location", format!("{origin}/m"))]);
     registry.on("GET", TAGS_TARGET, [tags_page()]);
     let mut settings = settings(REGISTRY, registry.address());
-    settings.trusted_origins = vec![origin.parse().unwrap()];
+    settings.http.trusted_origins = vec![origin.parse().unwrap()];
     let service = Service::start(vec![settings], Options::default()).await;
     let mut client = service.client().await;
     let limited = Call::manifest(REGISTRY, "org/app", "v1").failure(&mut client).await;

@@ -76,7 +76,7 @@ async fn an_unreachable_presigned_url_is_not_in_the_status() {
     dead.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let storage = format!("http://{}", dead.local_addr().unwrap());
     let mut upstream = settings(REGISTRY, registry.address());
-    upstream.trusted_origins = vec![storage.parse().unwrap()];
+    upstream.http.trusted_origins = vec![storage.parse().unwrap()];
     let service = Service::start(vec![upstream], Options::default()).await;
     let location = format!("{storage}/blob?X-Amz-Signature={CANARY}");
     registry.otherwise(move |_| Some(Reply::status(307).header("Location", location.clone())));

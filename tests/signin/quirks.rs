@@ -110,7 +110,7 @@ async fn repositories_of_one_registry_may_have_different_token_services() {
         })
     });
     let mut registry_settings = settings(NAME, registry.address());
-    registry_settings.token_realms = vec![one.origin(), two.origin()];
+    registry_settings.http.token_realms = vec![one.origin(), two.origin()];
     let calls = Calls::to(registry_settings).await;
     for repository in ["team/one/app", "team/two/app", "team/one/app", "team/two/app"] {
         assert_eq!(calls.served(repository).await.unwrap(), "anonymous", "{repository}");
@@ -138,7 +138,7 @@ async fn a_challenge_of_a_redirects_target_is_not_the_registrys() {
     });
     let source = files.docker_config(serde_json::json!({ NAME: auth("admin", "secret") }));
     let mut registry_settings = signed_in(registry.address(), source, Some(&tokens));
-    registry_settings.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()];
+    registry_settings.http.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()];
     let calls = Calls::to(registry_settings).await;
     let moved = calls.served("team/moved/app").await;
     assert_refused(moved, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
@@ -164,7 +164,7 @@ async fn a_token_request_to_the_registrys_own_origin_carries_its_headers() {
         })
     });
     let mut registry_settings = settings(NAME, registry.address());
-    registry_settings.headers.insert("x-gateway-key", "open".parse().unwrap());
+    registry_settings.http.headers.insert("x-gateway-key", "open".parse().unwrap());
     let calls = Calls::to(registry_settings).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "gateway");
 }

@@ -168,7 +168,7 @@ async fn no_call_fails_in_eight_seconds_of_calls_with_tokens_of_two_seconds() {
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
     let mut registry_settings = settings(NAME, registry.address());
-    registry_settings.token_realms = vec![tokens.origin()];
+    registry_settings.http.token_realms = vec![tokens.origin()];
     let calls = std::sync::Arc::new(Calls::to(registry_settings).await);
     let end = Instant::now() + Duration::from_secs(8);
     let made = at_once((0..8).map(|_| {

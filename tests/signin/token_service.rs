@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use rexd::client::Settings;
 use tonic::{Code, Status};
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
     support::{
         listen,
         scripted::{Reply, ScriptedRegistry},
-        service::settings,
+        service::{settings, with_http},
         token_server::{Rules, TokenServer},
     },
 };
@@ -88,7 +87,7 @@ async fn a_token_response_of_more_than_64_kib_is_too_large() {
     let body = format!(r#"{{"token": "{}"}}"#, "x".repeat(65 << 10));
     let (refused, _) = answered(Reply::status(200).body(body)).await;
     let refused = assert_refused::<()>(Err(refused), Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
-    assert!(refused.message().contains("token answer"), "{refused:?}");
+    assert!(refused.message().contains("token response"), "{refused:?}");
 }
 
 #[tokio::test]
@@ -110,11 +109,10 @@ async fn a_token_service_that_does_not_respond_times_out() {
         let challenge = format!("Bearer realm=\"{realm}/token\"");
         Some(Reply::status(401).header("WWW-Authenticate", challenge))
     });
-    let calls = Calls::to(Settings {
-        token_realms: vec![origin.parse().unwrap()],
-        header_timeout: Duration::from_millis(300),
-        ..settings(crate::NAME, registry.address())
-    })
+    let calls = Calls::to(with_http(settings(crate::NAME, registry.address()), |http| {
+        http.token_realms = vec![origin.parse().unwrap()];
+        http.header_timeout = Duration::from_millis(300);
+    }))
     .await;
     let began = Instant::now();
     assert_refused(calls.served("team/app").await, Code::Unavailable, "REGISTRY_TIMEOUT");

@@ -69,8 +69,9 @@ impl StalledStream {
 
     /// Waits until no connection to the registry is open; fails the test after `limit`.
     async fn closes_the_connection_within(&self, limit: Duration) {
-        let closed =
-            |connections: &[support::connection_log::Connection]| connections.iter().all(|one| one.closed.is_some());
+        let closed = |connections: &[support::connection_log::Connection]| {
+            connections.iter().all(|one| one.closed.is_some())
+        };
         self.proxy.connection_log().wait_for(limit, closed).await;
     }
 }

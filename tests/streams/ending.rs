@@ -113,7 +113,7 @@ async fn a_stalled_registry_is_given_up_at_the_idle_limit() {
     let proxy = crate::FaultProxy::start(registry.address());
     proxy.inject(When::always("/blobs/"), stall(0));
     let mut settings = crate::settings(crate::REGISTRY, proxy.address());
-    settings.idle_timeout = Duration::from_millis(100);
+    settings.http.idle_timeout = Duration::from_millis(100);
     let service = crate::Service::start(vec![settings], crate::Options::default()).await;
     let received = crate::Received::read(&mut service.client().await, request).await.unwrap();
     let failure = received.broken(&blob, Code::Unavailable, "REGISTRY_TIMEOUT");

@@ -30,9 +30,9 @@ impl Presigned {
         let storage = FaultProxy::start(content.address());
         let registry = ScriptedRegistry::start().await;
         let mut settings = settings(REGISTRY, registry.address());
-        settings.headers.insert("x-secret", "for the registry alone".parse().unwrap());
+        settings.http.headers.insert("x-secret", "for the registry alone".parse().unwrap());
         if is_trusted {
-            settings.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()];
+            settings.http.trusted_origins = vec![format!("http://{}", storage.address()).parse().unwrap()];
         }
         let target = storage.address();
         let signature = std::sync::atomic::AtomicU32::new(0);

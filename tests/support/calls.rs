@@ -15,7 +15,7 @@ use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::{
-    service::{Options, Service, settings},
+    service::{Options, Service, settings, with_http},
     token_server::TokenServer,
 };
 
@@ -62,16 +62,13 @@ pub fn auth(username: &str, password: &str) -> serde_json::Value {
 
 /// A registry with credentials, and with one token service that may have them.
 pub fn signed_in(address: SocketAddr, source: CredentialSource, tokens: Option<&TokenServer>) -> Settings {
-    Settings {
-        credentials: vec![source],
-        token_realms: tokens.map(TokenServer::origin).into_iter().collect(),
-        ..settings(NAME, address)
-    }
+    let settings = Settings { credentials: vec![source], ..settings(NAME, address) };
+    with_http(settings, |http| http.token_realms = tokens.map(TokenServer::origin).into_iter().collect())
 }
 
 /// A registry without credentials, and with one token service.
 pub fn anonymous(address: SocketAddr, tokens: &TokenServer) -> Settings {
-    Settings { token_realms: vec![tokens.origin()], ..settings(NAME, address) }
+    with_http(settings(NAME, address), |http| http.token_realms = vec![tokens.origin()])
 }
 
 /// The service in front of one registry, and a client of it.

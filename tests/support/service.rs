@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::SocketAddr, time::Duration};
 
 use rexd::{
     callers::Callers,
-    client::{Client, Limits, Settings},
+    client::{Client, HttpSettings, Limits, Settings},
     grpc::{Registries, StreamLimits, proto, proto::registry_service_client::RegistryServiceClient},
     oci::Registry,
     policy::Policy,
@@ -68,7 +68,8 @@ impl Service {
         let template = registries[0].clone();
         let unlisted = move |registry: &Registry| {
             let url = Settings::default_url(registry).ok()?;
-            let settings = Settings { registry: registry.clone(), url, listed: false, ..template.clone() };
+            let settings = Settings { registry: registry.clone(), url, ..template.clone() };
+            let settings = with_http(settings, |http| http.listed = false);
             allow_unlisted.then_some(settings)
         };
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
@@ -99,19 +100,28 @@ pub fn settings(name: &str, address: SocketAddr) -> Settings {
     Settings {
         registry: name.parse().unwrap(),
         url: format!("http://{address}").parse().unwrap(),
-        listed: true,
-        ca_file: None,
-        client_certificate: None,
-        proxy: None,
-        http1_only: false,
-        headers: http::HeaderMap::new(),
         credentials: Vec::new(),
-        token_realms: Vec::new(),
-        trusted_origins: Vec::new(),
-        max_concurrent_requests: 1000,
-        connect_timeout: Duration::from_secs(5),
-        header_timeout: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(30),
-        auth_body_bytes: 64 << 10,
+        http: HttpSettings {
+            listed: true,
+            ca_file: None,
+            client_certificate: None,
+            proxy: None,
+            http1_only: false,
+            headers: http::HeaderMap::new(),
+            token_realms: Vec::new(),
+            trusted_origins: Vec::new(),
+            max_concurrent_requests: 1000,
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            auth_body_bytes: 64 << 10,
+        },
     }
+}
+
+/// The settings, with changes to how the registry is reached.
+pub fn with_http(mut settings: Settings, change: impl FnOnce(&mut HttpSettings)) -> Settings {
+    change(&mut settings.http);
+    settings
 }

@@ -1,12 +1,11 @@
 //! Blobs: OCI Distribution Specification, "Pulling blobs", with ranges (RFC 9110 section 14).
 //!
-//! A [`Blob`] is polled: it reads from the registry when it is asked for the next piece, and dropping it ends the request.
-//! Two promises are kept here:
+//! A [`Blob`] is polled: it reads from the registry when the next piece is requested, and dropping it ends the request. It
+//! keeps two promises:
 //!
-//! - **No wrong byte.** A whole blob is hashed piece by piece as it is handed out, and the piece that would complete it is
-//!   handed out only when the digest matches.
-//! - **A cut costs nothing.** When the connection breaks, the rest is asked for with a closed range, through the registry
-//!   again – a presigned storage URL may be stale by now – and the hash goes on.
+//! - **No wrong byte.** It hashes a whole blob piece by piece, and returns the last piece only when the digest matches.
+//! - **A lost connection costs the caller nothing.** It requests the rest with a closed range and continues the hash. It
+//!   asks the registry again, because a presigned storage URL may have expired.
 
 use std::sync::Arc;
 
@@ -15,29 +14,31 @@ use tokio::time::Instant;
 
 use super::{Client, Target};
 use crate::{
+    auth::Scope,
     error::{At, RexError},
+    http::{Body, wait_before_try},
     oci::{Digest, Verifier},
-    transport::{Body, Scope, Upstream, pause_before_try},
+    upstream::Upstream,
 };
 
 mod open;
 
-/// Attempts in a row that bring no byte before a cut becomes the caller's error.
-const MAX_FRUITLESS: u32 = 3;
+/// A lost connection becomes the caller's error after this many attempts in a row that brought no byte.
+const MAX_ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 
-/// What is held back while the size is not known: enough that a blob without its end is of no use to anyone.
+/// While the size is not known, this many bytes are held back, so that the end of a corrupt blob is never returned.
 const HELD_BACK: usize = 16 * 1024;
 
-/// Which part of a blob.
+/// A range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlobRange {
     /// The first byte.
     pub offset: u64,
-    /// The most bytes; `None` is to the end.
+    /// The most bytes; `None` means to the end.
     pub limit: Option<u64>,
 }
 
-/// A blob on its way.
+/// A blob that is being read.
 #[derive(Debug)]
 pub struct Blob {
     upstream: Arc<Upstream>,
@@ -48,38 +49,38 @@ pub struct Blob {
     media_type: String,
     size: Option<u64>,
     range: BlobRange,
-    /// The end of what will be handed out, exclusive; `None` while the size is not known.
+    /// The end of what will be returned, exclusive; `None` while the size is not known.
     end: Option<u64>,
-    /// The next byte to hand out.
+    /// The offset of the next byte to return.
     position: u64,
     source: Source,
-    /// Bytes that came and were not handed out; they begin at `position`.
+    /// Bytes that were received and not returned. They begin at `position`.
     pending: Bytes,
-    /// Bytes after `pending`, held back because the end may be near.
+    /// Bytes after `pending` that are held back because they may be the end.
     held: Bytes,
-    /// Hashes what is handed out; `None` for a part of a blob, which no digest is of.
+    /// Hashes what is returned. `None` for a part of a blob, which has no digest.
     verifier: Option<Verifier>,
     resumes: u32,
-    fruitless: u32,
+    attempts_without_progress: u32,
     /// Whether the registry has shown that it serves ranges.
     ranges: bool,
-    /// Whether a registry that ignores ranges has already sent the beginning once more.
+    /// Whether a registry that ignores ranges has already sent the beginning again.
     repeated: bool,
 }
 
 /// Where the next bytes come from.
 #[derive(Debug)]
 enum Source {
-    /// The connection, and how many of its bytes come before the position.
+    /// An open connection, and how many of its bytes come before `position`.
     Open { body: Box<Body>, skip: u64 },
-    /// The connection was lost, or given back; the next read asks for the rest.
+    /// The connection was lost or closed. The next read requests the rest.
     Detached,
     /// The registry has sent everything.
     Finished,
 }
 
 impl Client {
-    /// Opens a blob and waits for the registry's answer (end-2).
+    /// Opens a blob and waits for the head of the registry's response (end-2).
     pub async fn blob(
         &self,
         target: &Target,
@@ -103,14 +104,15 @@ impl Client {
             held: Bytes::new(),
             verifier: None,
             resumes: 0,
-            fruitless: 0,
+            attempts_without_progress: 0,
             ranges: false,
             repeated: false,
         };
         blob.open().await?;
-        let whole =
-            range.offset == 0 && range.limit.is_none_or(|limit| blob.size.is_some_and(|size| limit >= size));
-        if whole {
+        // While the size is not known, a limit may lie beyond the end: then this is a read of the whole blob.
+        let may_be_whole =
+            range.offset == 0 && range.limit.is_none_or(|limit| blob.size.is_none_or(|size| limit >= size));
+        if may_be_whole {
             blob.verifier = Some(Verifier::new(digest.algorithm()));
         }
         Ok(blob)
@@ -136,40 +138,40 @@ impl Blob {
         self.size
     }
 
-    /// How many bytes will be handed out, where it is known.
+    /// How many bytes will be returned, if that is known.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
         self.end.map(|end| end.saturating_sub(self.range.offset))
     }
 
-    /// Where the next piece begins.
+    /// The offset of the next piece.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Whether the end of [`next`](Self::next) means that the digest matched.
+    /// Whether the blob's digest is checked. At the end of [`next`](Self::next) this means that it matched.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.verifier.is_some()
     }
 
-    /// How many lost connections were made good.
+    /// How often the read resumed after a lost connection.
     #[must_use]
     pub fn resumes(&self) -> u32 {
         self.resumes
     }
 
-    /// Gives the connection back, and every byte that was not handed out: the next read asks for them again. For readers
-    /// who stand still, so that they hold neither memory nor a registry's connection. A registry that has not shown that it
-    /// serves ranges is kept waiting instead: it would send the beginning again.
+    /// Closes the connection and drops every byte that was not returned; the next read requests them again. For readers that
+    /// have stopped reading, so that they hold neither memory nor a registry's connection. Does nothing if the registry has
+    /// not shown that it serves ranges, because it would send the beginning again.
     pub fn detach(&mut self) {
         if self.ranges {
-            self.let_go();
+            self.close();
         }
     }
 
-    fn let_go(&mut self) {
+    fn close(&mut self) {
         if let Source::Open { .. } = self.source {
             self.source = Source::Detached;
             self.pending = Bytes::new();
@@ -177,34 +179,44 @@ impl Blob {
         }
     }
 
-    /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: a piece is handed out or kept.
+    /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: no piece is lost.
     pub async fn next(&mut self, max: usize) -> Result<Option<Bytes>, RexError> {
         loop {
             if self.stop().is_some_and(|stop| self.position >= stop) {
                 return self.finish().map(|()| None);
             }
             if !self.pending.is_empty() {
-                return self.hand_out(max).map(Some);
+                return self.take_piece(max).map(Some);
             }
             if let Source::Finished = self.source {
-                // Only now is the size known.
-                self.pending = std::mem::take(&mut self.held);
-                self.end = Some(self.position.saturating_add(self.pending.len() as u64));
+                self.learn_end();
                 continue;
             }
             self.receive().await?;
         }
     }
 
-    fn hand_out(&mut self, max: usize) -> Result<Bytes, RexError> {
+    /// Takes the held bytes as the rest of the blob: the registry has sent everything, and only now the size is known.
+    fn learn_end(&mut self) {
+        self.pending = std::mem::take(&mut self.held);
+        let size = self.position.saturating_add(self.pending.len() as u64);
+        let end = self.wanted().map_or(size, |wanted| wanted.min(size));
+        if end < size {
+            // The limit was before the end: this is a part after all.
+            self.verifier = None;
+        }
+        self.end = Some(end);
+    }
+
+    fn take_piece(&mut self, max: usize) -> Result<Bytes, RexError> {
         let left = self.stop().map_or(u64::MAX, |stop| stop - self.position);
         let length = self.pending.len().min(max.max(1)).min(usize::try_from(left).unwrap_or(usize::MAX));
-        // A copy: a slice would keep the whole buffer it was read into, 400 KiB of hyper's, for as long as it waits for a
-        // caller who does not read. It is in the cache for the hash anyway.
+        // A copy: a slice would keep all of hyper's read buffer, up to 400 KiB, for as long as the caller does not read. The
+        // bytes are in the processor's cache for the hash anyway.
         let piece = Bytes::copy_from_slice(&self.pending.split_to(length));
         self.position += length as u64;
-        // Bytes that were only held back are no progress: they are asked for again.
-        self.fruitless = 0;
+        // Only returned bytes are progress: bytes that were held back are requested again.
+        self.attempts_without_progress = 0;
         if let Some(verifier) = &mut self.verifier {
             verifier.update(&piece);
         }
@@ -214,9 +226,13 @@ impl Blob {
         Ok(piece)
     }
 
-    /// Compares the digest, once everything has been hashed.
+    /// Ends the read, and compares the digest of a whole blob.
     fn finish(&mut self) -> Result<(), RexError> {
         self.source = Source::Finished;
+        if self.end.is_none() {
+            // The read stopped at its limit before the size was known, so this was a part.
+            self.verifier = None;
+        }
         let Some(verifier) = &self.verifier else {
             return Ok(());
         };
@@ -229,13 +245,13 @@ impl Blob {
         Err(RexError::Integrity { at: self.at(), problem })
     }
 
-    /// Waits for bytes, for the end, or for a connection that can give them.
+    /// Waits for bytes, for the end, or for a new connection.
     async fn receive(&mut self) -> Result<(), RexError> {
         let Source::Open { body, skip } = &mut self.source else {
             return match self.open().await {
-                // What the registry says about when to ask again, the request's own retries have judged.
+                // The retries of the request itself have already respected `Retry-After`.
                 Err(error @ RexError::Server { retry_after: Some(_), .. }) => Err(error),
-                Err(error) if is_cut(&error) => self.cut(error).await,
+                Err(error) if is_lost_connection(&error) => self.resume_later(error).await,
                 outcome => outcome,
             };
         };
@@ -245,7 +261,7 @@ impl Blob {
                 *skip -= skipped as u64;
                 bytes::Buf::advance(&mut chunk, skipped);
                 if !chunk.is_empty() {
-                    self.take(chunk);
+                    self.accept(chunk);
                 }
                 Ok(())
             }
@@ -255,7 +271,7 @@ impl Blob {
                 match self.end {
                     Some(end) if arrived < end => {
                         let problem = "the body ended early".to_owned();
-                        self.cut(RexError::Network { at: self.at(), problem, cause: None }).await
+                        self.resume_later(RexError::Network { at: self.at(), problem, cause: None }).await
                     }
                     None if short > 0 => {
                         let (offset, size) = (self.position, Some(self.position - short));
@@ -267,13 +283,13 @@ impl Blob {
                     }
                 }
             }
-            Err(error) if is_cut(&error) => self.cut(error).await,
+            Err(error) if is_lost_connection(&error) => self.resume_later(error).await,
             Err(error) => Err(error),
         }
     }
 
-    /// Takes a chunk of the registry's; while the size is not known, its end is held back.
-    fn take(&mut self, mut chunk: Bytes) {
+    /// Accepts a chunk. While the size is not known, its end is held back.
+    fn accept(&mut self, mut chunk: Bytes) {
         if self.end.is_some() {
             self.pending = chunk;
             return;
@@ -287,22 +303,22 @@ impl Blob {
         self.pending = pending.freeze();
     }
 
-    /// Notes a lost connection; an error when too many in a row have brought nothing.
-    async fn cut(&mut self, error: RexError) -> Result<(), RexError> {
-        self.let_go();
-        self.fruitless += 1;
-        if self.fruitless > MAX_FRUITLESS {
+    /// Notes a lost connection. It is an error when too many attempts in a row brought no byte.
+    async fn resume_later(&mut self, error: RexError) -> Result<(), RexError> {
+        self.close();
+        self.attempts_without_progress += 1;
+        if self.attempts_without_progress > MAX_ATTEMPTS_WITHOUT_PROGRESS {
             return Err(error);
         }
         self.resumes += 1;
-        tracing::debug!(%error, position = self.position, "the blob's connection was lost; asking for the rest");
-        if self.fruitless > 1 {
-            pause_before_try(self.fruitless).await;
+        tracing::debug!(%error, position = self.position, "lost the connection of a blob; requesting the rest");
+        if self.attempts_without_progress > 1 {
+            wait_before_try(self.attempts_without_progress).await;
         }
         Ok(())
     }
 
-    /// Where handing out stops, as far as that is known.
+    /// Where the read stops, if that is known.
     fn stop(&self) -> Option<u64> {
         self.end.or_else(|| self.wanted())
     }
@@ -321,7 +337,7 @@ impl Blob {
     }
 }
 
-/// Whether an error is a lost connection, after which the rest can be asked for.
-fn is_cut(error: &RexError) -> bool {
+/// Whether an error is a lost connection, after which the rest can be requested.
+fn is_lost_connection(error: &RexError) -> bool {
     matches!(error, RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. })
 }

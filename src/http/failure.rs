@@ -1,4 +1,4 @@
-//! Failures on the way: what a reqwest error was, without any URL, and whether it is worth another try.
+//! What a reqwest error was, without its URL, and whether another try may help.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::error::{At, RexError, Wait};
 /// How rustls says that the peer refused the handshake.
 const TLS_ALERT: &str = "received fatal alert";
 
-/// What failed, as an error; `limits` are connect and idle.
+/// The error for the caller. `connect` and `idle` are the limits that a timeout may have reached.
 pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duration) -> RexError {
     // reqwest prints the URL, and a URL may be presigned.
     let error = error.without_url();
@@ -30,7 +30,7 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
     RexError::Network { at, problem, cause: Some(Arc::new(error)) }
 }
 
-/// Whether another try may help: connections that failed, or broke before an answer. TLS failures do not heal.
+/// Whether another try may help: it may after a connection failed or broke before a response, but not after a TLS failure.
 pub(super) fn is_transient(error: &RexError) -> bool {
     match error {
         RexError::Network { cause, .. } => cause.as_ref().is_none_or(|cause| !is_tls(cause.as_ref())),
@@ -52,12 +52,12 @@ pub(super) fn is_transient(error: &RexError) -> bool {
     }
 }
 
-/// Statuses that a registry gives while something behind it is away.
+/// The statuses of a registry that has lost something behind it for a while.
 pub(super) fn is_transient_status(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }
 
-/// The message of the cause at the root, which says what really happened.
+/// The message of the root cause.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -66,12 +66,13 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The peer's alert may come when TLS 1.3 is set up on our side already; h2 keeps of such an error nothing but its text.
+/// Whether TLS failed. With TLS 1.3 the peer's alert may arrive after the handshake has ended on this side, and h2 keeps only
+/// the text of such an error.
 fn is_tls(error: &(dyn Error + 'static)) -> bool {
     find::<rustls::Error>(error).is_some() || innermost(error).starts_with(TLS_ALERT)
 }
 
-/// Looks for a cause of a type, also inside `io::Error`, which hides what it wraps from `source`.
+/// Finds a cause of type `T`, also inside an `io::Error`, whose `source` skips the error that it wraps.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(cause) = next {

@@ -1,16 +1,16 @@
-//! `WWW-Authenticate`: what a registry asks for (RFC 9110 section 11.6.1, Docker token authentication specification).
+//! Challenges, from `WWW-Authenticate` (RFC 9110 section 11.6.1, Docker token authentication specification).
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 use http_auth::parse_challenges;
 use url::Url;
 
-/// More than this is not a challenge; the longest met in the field are a few hundred bytes.
+/// Longer values are ignored. Real challenges have a few hundred bytes.
 const MAX_BYTES: usize = 4096;
 
-/// How a registry wants its clients to sign in.
+/// The authentication scheme that a registry asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthScheme {
-    /// It answered without any sign-in.
+    /// None: the registry responds without authentication.
     None,
     /// A user name and a password.
     Basic,
@@ -18,31 +18,31 @@ pub enum AuthScheme {
     Bearer,
 }
 
-/// A challenge that can be answered.
+/// A challenge of a scheme that the service knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(crate) enum Challenge {
     Basic,
     Bearer(Realm),
 }
 
-/// Where tokens come from. The challenge's `scope` is not kept: some registries send a placeholder (GHCR), so the scope is
-/// always built from the operation.
+/// A token service. The challenge's `scope` is not kept: GHCR and others send a placeholder, so the scope always comes from
+/// the operation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Realm {
+pub(crate) struct Realm {
     pub(super) url: Url,
     pub(super) service: Option<String>,
 }
 
 impl Challenge {
-    pub(super) fn scheme(&self) -> AuthScheme {
+    pub(crate) fn scheme(&self) -> AuthScheme {
         match self {
             Self::Basic => AuthScheme::Basic,
             Self::Bearer(_) => AuthScheme::Bearer,
         }
     }
 
-    /// The challenges of an answer, in its order, over all header lines; what cannot be understood is left out.
-    pub(super) fn all_of(headers: &HeaderMap) -> Vec<Self> {
+    /// The challenges of a response, in order, over all header lines. Challenges that cannot be parsed are ignored.
+    pub(super) fn parse_all(headers: &HeaderMap) -> Vec<Self> {
         headers
             .get_all(WWW_AUTHENTICATE)
             .iter()
@@ -54,9 +54,9 @@ impl Challenge {
             .collect()
     }
 
-    /// The challenge to answer: a token is worth more than a password on every request.
-    pub(super) fn preferred(headers: &HeaderMap) -> Option<Self> {
-        let mut offered = Self::all_of(headers);
+    /// The challenge to meet. Bearer is preferred, because Basic would send the password with every request.
+    pub(crate) fn preferred(headers: &HeaderMap) -> Option<Self> {
+        let mut offered = Self::parse_all(headers);
         let bearer = offered.iter().position(|challenge| matches!(challenge, Self::Bearer(_)));
         (!offered.is_empty()).then(|| offered.swap_remove(bearer.unwrap_or(0)))
     }
@@ -73,7 +73,7 @@ impl Challenge {
             return None;
         }
         let mut url = Url::parse(&param("realm")?).ok()?;
-        // Credentials in a URL are never wanted, and a fragment is never sent.
+        // A realm with userinfo is refused, and a fragment is never sent.
         url.set_fragment(None);
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some()
         {
@@ -94,7 +94,7 @@ mod tests {
         for line in lines {
             headers.append(WWW_AUTHENTICATE, line.parse().unwrap());
         }
-        Challenge::all_of(&headers)
+        Challenge::parse_all(&headers)
     }
 
     fn bearer(url: &str, service: Option<&str>) -> Challenge {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_are_read_from_one_line_or_from_many() {
+    fn challenges_are_parsed_from_one_line_or_many() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="a:b:c""#;
         let token = bearer("https://auth.docker.io/token", Some("registry.docker.io"));
         assert_eq!(of(&[hub]), std::slice::from_ref(&token));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_is_left_out() {
+    fn a_challenge_that_cannot_be_met_is_ignored() {
         let long = format!("Bearer realm=\"https://r/{}\"", "x".repeat(MAX_BYTES));
         for line in [
             "",
@@ -131,18 +131,18 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_header_makes_it_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
+        fn no_header_causes_a_panic(bytes in proptest::collection::vec(0x20u8..=0xff, 0..200)) {
             let mut headers = HeaderMap::new();
             headers.insert(WWW_AUTHENTICATE, http::HeaderValue::from_bytes(&bytes).unwrap_or(http::HeaderValue::from_static("")));
-            let _ = Challenge::all_of(&headers);
+            let _ = Challenge::parse_all(&headers);
         }
 
         #[test]
-        fn a_realm_is_always_http_without_credentials(realm in ".{0,40}", service in ".{0,20}") {
+        fn a_realm_is_always_http_without_userinfo(realm in ".{0,40}", service in ".{0,20}") {
             let mut headers = HeaderMap::new();
             let line = format!("Bearer realm=\"{realm}\",service=\"{service}\"");
             headers.insert(WWW_AUTHENTICATE, http::HeaderValue::from_str(&line).unwrap_or(http::HeaderValue::from_static("")));
-            for challenge in Challenge::all_of(&headers) {
+            for challenge in Challenge::parse_all(&headers) {
                 if let Challenge::Bearer(realm) = challenge {
                     proptest::prop_assert!(matches!(realm.url.scheme(), "http" | "https"));
                     proptest::prop_assert!(realm.url.username().is_empty() && realm.url.password().is_none());

@@ -1,11 +1,11 @@
-//! What a token is for: the `scope` of Docker's token protocol ("Token Scope Documentation" of distribution).
+//! The scope of a token ("Token Scope Documentation" of distribution).
 
 use crate::oci::Repository;
 
-/// Built from the operation, never from a challenge.
+/// What a request needs access to. Built from the operation, never from a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// No more than signing in.
+    /// Nothing but the sign-in itself.
     Ping,
     /// Reading a repository.
     Pull(Repository),
@@ -14,7 +14,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// The scope as a token service wants it; `None` where it is left out.
+    /// The scope in the form that token services expect; `None` if the request has none.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Ping => None,
@@ -23,7 +23,7 @@ impl Scope {
         }
     }
 
-    /// The repository it is about.
+    /// The repository, for scopes that have one.
     pub(crate) fn repository(&self) -> Option<&Repository> {
         match self {
             Self::Pull(repository) => Some(repository),

@@ -1,18 +1,18 @@
-//! What a registry says is left of its rate limit, for the operator at night: Docker Hub's `RateLimit-Remaining`, in the form
-//! of draft-ietf-httpapi-ratelimit-headers-01, `76;w=21600`. It is sometimes empty (`;w=21600`, docker/hub-feedback#2081).
+//! How many requests a registry's rate limit still allows: Docker Hub's `RateLimit-Remaining`, in the form of
+//! draft-ietf-httpapi-ratelimit-headers-01, `76;w=21600`. The number is sometimes missing (`;w=21600`, docker/hub-feedback#2081).
 
 use http::HeaderMap;
 
-/// Fewer requests left than this are worth a warning.
+/// Below this number, the log has a warning.
 const FEW: u64 = 10;
 
-/// Logs when little is left.
+/// Logs how many requests are left, with a warning when they are few.
 pub(super) fn note(registry: &str, headers: &HeaderMap) {
     let Some(remaining) = remaining(headers) else { return };
     if remaining < FEW {
-        tracing::warn!(registry, remaining, "the registry's rate limit is nearly used up");
+        tracing::warn!(registry, remaining, "the registry allows few more requests");
     } else {
-        tracing::debug!(registry, remaining, "the registry limits its rate");
+        tracing::debug!(registry, remaining, "the registry has a rate limit");
     }
 }
 
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_read_leniently() {
+    fn a_malformed_value_is_ignored() {
         let of = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("ratelimit-remaining", value.parse().unwrap());

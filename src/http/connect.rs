@@ -1,11 +1,10 @@
-//! Connections: one set of reqwest clients a registry, with its certificates, its proxy and its limits.
+//! Connections: the reqwest clients of one registry, with its certificates, its proxy and its limits.
 //!
-//! Three pairs of clients, because the address guard is part of a connection: one for the registry itself, which alone sees
-//! the client certificate, one for the other origins the operator named, which may be private too, and one for every
-//! other origin, which may not. Each pair is HTTP/1.1 for blobs – hyper's shared
-//! HTTP/2 window would let three stalled readers starve everybody else (hyper#2899) – and whatever ALPN agrees on for
-//! the rest. Proxies come from the configuration alone: a proxy variable in the environment would carry requests round
-//! the guard.
+//! There are three pairs of clients, one for each level of [`Trust`], because the address guard is part of a connection.
+//! Only the registry's own pair presents the client certificate. In each pair, one client speaks HTTP/1.1 and is for
+//! blobs: three stalled readers would use up hyper's shared HTTP/2 window and starve all other requests (hyper#2899). The
+//! other client uses the version that ALPN negotiates. Proxies come from the configuration only: a proxy variable in the
+//! environment would carry requests around the guard.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -13,10 +12,12 @@ use reqwest::{Certificate, Client, Identity, redirect};
 use secrecy::ExposeSecret as _;
 
 use super::{
-    credentials::one_secret,
-    egress::{Admission, GuardedResolver},
+    egress::{GuardedResolver, Trust},
+    failure,
+    request::Protocol,
     settings::{Proxy, Settings, SetupError},
 };
+use crate::{oci::Registry, secret};
 
 /// Idle connections kept for one host.
 const MAX_IDLE_PER_HOST: usize = 10;
@@ -24,21 +25,12 @@ const IDLE_FOR: Duration = Duration::from_secs(60);
 
 const USER_AGENT: &str = concat!("rexd/", env!("CARGO_PKG_VERSION"));
 
-/// Which HTTP a request may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// HTTP/1.1: a connection of its own while the body lasts.
-    Http1,
-    /// What the registry offers.
-    Any,
-}
-
-/// The clients of one registry; they share nothing, so that no connection outlives the rule it was made under.
+/// The clients of one registry. They share no connection, so that none is used under another rule than its own.
 #[derive(Debug)]
 pub(super) struct Clients {
     registry: Pair,
-    named: Pair,
-    foreign: Pair,
+    configured: Pair,
+    public: Pair,
 }
 
 #[derive(Debug)]
@@ -48,27 +40,27 @@ struct Pair {
 }
 
 impl Clients {
-    pub(super) fn new(settings: &Settings) -> Result<Self, SetupError> {
-        let fail = |problem| SetupError { registry: settings.registry.to_string(), problem };
+    pub(super) fn new(registry: &Registry, settings: &Settings) -> Result<Self, SetupError> {
+        let fail = |problem| SetupError { registry: registry.to_string(), problem };
         let files = Files::read(settings).map_err(fail)?;
-        let pair = |admission| {
+        let pair = |trust| {
             Ok(Pair {
-                http1: files.client(settings, admission, Protocol::Http1)?,
-                any: files.client(settings, admission, Protocol::Any)?,
+                http1: files.client(settings, trust, Protocol::Http1)?,
+                any: files.client(settings, trust, Protocol::Any)?,
             })
         };
         Ok(Self {
-            registry: pair(Admission::Registry).map_err(fail)?,
-            named: pair(Admission::Named).map_err(fail)?,
-            foreign: pair(Admission::Foreign).map_err(fail)?,
+            registry: pair(Trust::Registry).map_err(fail)?,
+            configured: pair(Trust::Configured).map_err(fail)?,
+            public: pair(Trust::Public).map_err(fail)?,
         })
     }
 
-    pub(super) fn get(&self, admission: Admission, protocol: Protocol) -> &Client {
-        let pair = match admission {
-            Admission::Registry => &self.registry,
-            Admission::Named => &self.named,
-            Admission::Foreign => &self.foreign,
+    pub(super) fn get(&self, trust: Trust, protocol: Protocol) -> &Client {
+        let pair = match trust {
+            Trust::Registry => &self.registry,
+            Trust::Configured => &self.configured,
+            Trust::Public => &self.public,
         };
         match protocol {
             Protocol::Http1 => &pair.http1,
@@ -77,7 +69,7 @@ impl Clients {
     }
 }
 
-/// What the settings' files hold.
+/// The contents of the files that the settings name.
 struct Files {
     roots: Vec<Certificate>,
     identity: Option<Identity>,
@@ -117,12 +109,7 @@ impl Files {
         Ok(Self { roots, identity, proxy })
     }
 
-    fn client(
-        &self,
-        settings: &Settings,
-        admission: Admission,
-        protocol: Protocol,
-    ) -> Result<Client, String> {
+    fn client(&self, settings: &Settings, trust: Trust, protocol: Protocol) -> Result<Client, String> {
         let proxy_host = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
         let mut builder = Client::builder()
             .no_proxy()
@@ -133,12 +120,12 @@ impl Files {
             .connect_timeout(settings.connect_timeout)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
-            .dns_resolver(Arc::new(GuardedResolver { proxy_host, admission }));
+            .dns_resolver(Arc::new(GuardedResolver { proxy_host, trust }));
         if !self.roots.is_empty() {
             builder = builder.tls_certs_merge(self.roots.iter().cloned());
         }
-        // The certificate is the registry's to see, not a storage host's.
-        if let Some(identity) = self.identity.clone().filter(|_| admission == Admission::Registry) {
+        // Only the registry sees the certificate; a storage host does not.
+        if let Some(identity) = self.identity.clone().filter(|_| trust == Trust::Registry) {
             builder = builder.identity(identity);
         }
         if let Some(proxy) = &self.proxy {
@@ -148,9 +135,7 @@ impl Files {
             builder = builder.http1_only();
         }
         // reqwest's own message for a builder says only "builder error"; the cause is what the operator needs.
-        builder
-            .build()
-            .map_err(|error| format!("cannot set up connections: {}", super::failure::innermost(&error)))
+        builder.build().map_err(|error| format!("cannot set up connections: {}", failure::innermost(&error)))
     }
 }
 
@@ -161,7 +146,7 @@ fn forward_proxy(proxy: &Proxy) -> Result<reqwest::Proxy, String> {
         return Ok(built);
     };
     let say = |problem: String| format!("proxy_password_file {}: {problem}", password_file.display());
-    let password = one_secret(&read("proxy_password_file", password_file)?).map_err(say)?;
+    let password = secret::from_file(&read("proxy_password_file", password_file)?).map_err(say)?;
     Ok(built.basic_auth(username, password.expose_secret()))
 }
 

@@ -1,13 +1,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::*;
+use std::net::SocketAddr;
+
+use super::{super::resolver::filter, *};
 
 fn class(address: &str) -> AddressClass {
     AddressClass::of(address.parse().unwrap())
 }
 
 #[test]
-fn addresses_are_what_they_lead_to() {
+fn an_address_that_embeds_another_has_the_class_of_that_one() {
     use AddressClass::{Metadata, Private, Public};
     let table = [
         (
@@ -52,7 +54,7 @@ fn guard(listed: bool) -> Guard {
 }
 
 #[test]
-fn odd_literals_are_judged_as_the_addresses_they_are() {
+fn unusual_spellings_of_a_literal_address_are_refused() {
     let literals = [
         "https://2130706433/",
         "https://127.1/",
@@ -70,7 +72,7 @@ fn odd_literals_are_judged_as_the_addresses_they_are() {
 }
 
 #[test]
-fn metadata_is_refused_even_when_the_operator_named_it() {
+fn a_metadata_address_is_refused_even_when_the_configuration_names_it() {
     let guard = Guard::new("http://169.254.169.254".parse().unwrap(), true, vec![], vec![]);
     assert!(guard.admit(&Url::parse("http://169.254.169.254/v2/").unwrap()).is_err());
     let addresses = ["169.254.169.254:0".parse().unwrap()].into_iter();
@@ -78,24 +80,21 @@ fn metadata_is_refused_even_when_the_operator_named_it() {
 }
 
 #[test]
-fn named_origins_may_be_private_and_only_exactly_they() {
+fn only_exactly_the_configured_origins_may_be_private() {
     let admit = |url: &str| guard(true).admit(&Url::parse(url).unwrap());
-    assert_eq!(admit("https://registry.example/v2/"), Ok(Admission::Registry));
-    assert_eq!(
-        guard(false).admit(&Url::parse("https://registry.example/v2/").unwrap()),
-        Ok(Admission::Foreign)
-    );
-    assert_eq!(admit("https://auth.internal/token"), Ok(Admission::Named));
-    assert_eq!(admit("https://10.0.0.9:9000/blob"), Ok(Admission::Named));
+    assert_eq!(admit("https://registry.example/v2/"), Ok(Trust::Registry));
+    assert_eq!(guard(false).admit(&Url::parse("https://registry.example/v2/").unwrap()), Ok(Trust::Public));
+    assert_eq!(admit("https://auth.internal/token"), Ok(Trust::Configured));
+    assert_eq!(admit("https://10.0.0.9:9000/blob"), Ok(Trust::Configured));
     assert!(admit("https://10.0.0.9:9001/blob").is_err(), "another port");
     assert!(admit("http://10.0.0.9:9000/blob").is_err(), "another scheme");
-    assert_eq!(admit("https://cdn.example/blob"), Ok(Admission::Foreign));
+    assert_eq!(admit("https://cdn.example/blob"), Ok(Trust::Public));
     assert!(admit("http://cdn.example/blob").is_err(), "plain http");
     assert!(admit("ftp://cdn.example/blob").is_err());
 }
 
 #[test]
-fn credentials_belong_to_the_registry_and_its_realms() {
+fn only_the_registry_and_its_token_realms_may_receive_credentials() {
     let may = |url: &str| guard(true).may_receive_credentials(&Url::parse(url).unwrap());
     assert!(may("https://registry.example/token"));
     assert!(may("https://auth.internal/token"));
@@ -111,7 +110,7 @@ fn credentials_belong_to_the_registry_and_its_realms() {
 }
 
 #[test]
-fn a_resolver_that_flips_to_private_addresses_gets_nowhere() {
+fn private_addresses_are_dropped_from_a_dns_response() {
     let answer = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
     let mixed = answer(&["127.0.0.1:0", "1.1.1.1:0", "[fd00::1]:0"]);
     assert_eq!(filter("cdn.example", mixed.into_iter(), false).unwrap(), answer(&["1.1.1.1:0"]));

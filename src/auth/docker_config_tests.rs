@@ -72,10 +72,10 @@ fn an_entry_is_auth_or_a_pair_or_a_token() {
     let config =
         DockerConfig::parse(br#"{"auths": {"r.example": {"identitytoken": "t", "auth": "PHRva2VuPjo="}}}"#);
     let (_, found) = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
-    assert!(matches!(found.secret(), super::super::credentials::Secret::Identity { .. }));
+    assert!(matches!(found.secret(), super::super::credential::Secret::Identity { .. }));
     let config = DockerConfig::parse(br#"{"auths": {"r.example": {"registrytoken": "t"}}}"#);
     let (_, found) = config.unwrap().find(&"r.example".parse().unwrap(), None).unwrap();
-    assert!(matches!(found.secret(), super::super::credentials::Secret::Bearer(_)));
+    assert!(matches!(found.secret(), super::super::credential::Secret::Bearer(_)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`: which entry is for which repository.
+//! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`, and which of its entries is for a repository.
 //!
 //! Entries are matched as the kubelet does ("Images", "Interpretation of config.json"; `URLsMatch` of
 //! k8s.io/kubernetes/pkg/credentialprovider): the host may have globs label by label, the port is the same – an entry
@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::credentials::Credential;
+use super::credential::Credential;
 use crate::oci::{Registry, Repository};
 
 /// The entries of a file, the most specific first.
@@ -19,8 +19,8 @@ use crate::oci::{Registry, Repository};
 pub(super) struct DockerConfig(Vec<(Pattern, Credential)>);
 
 impl DockerConfig {
-    /// Reads a file; every entry must be understood, because a credential that is silently not used is a call that
-    /// silently goes out anonymous (CVE-2021-41092).
+    /// Parses a file. Every entry must be valid: if a broken entry were skipped, the call would silently go out as
+    /// anonymous (CVE-2021-41092).
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let file: File = serde_json::from_slice(bytes).map_err(|error| {
             format!("not a docker config (line {}, column {})", error.line(), error.column())
@@ -31,7 +31,7 @@ impl DockerConfig {
         }
         let mut entries = Vec::new();
         for (key, auth) in file.auths.unwrap_or_default() {
-            // An empty entry is what docker leaves beside a credential helper.
+            // Docker writes an empty entry for a registry with a credential helper.
             let Some(credential) =
                 auth.credential().map_err(|problem| format!("auths[{key:?}]: {problem}"))?
             else {
@@ -105,7 +105,7 @@ impl Auth {
         }
         let mut pair = match (self.username.filter(|username| !username.is_empty()), filled(self.password)) {
             (Some(username), Some(password)) => Some((username, password)),
-            // The parts that docker writes beside `auth` or a token may stand alone.
+            // Beside `auth` or a token, docker may write only one of them.
             _ if has_other => None,
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
@@ -129,11 +129,11 @@ impl Auth {
     }
 }
 
-/// What tells which of two entries is more about a repository: exact hosts before globs, then the longer path, then the
-/// longer host. Ports do not come into it: of the entries for one registry, all have the same.
+/// How specific an entry is: exact hosts come before globs, then the longer path, then the longer host. Ports do not count,
+/// because all entries for one registry have the same.
 pub(super) type Specificity = (bool, usize, usize);
 
-/// What an entry's key is for.
+/// What an entry's key matches.
 #[derive(Debug)]
 struct Pattern {
     host: String,
@@ -145,7 +145,7 @@ impl Pattern {
     fn parse(key: &str) -> Option<Self> {
         let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
         let (name, path) = bare.split_once('/').unwrap_or((bare, ""));
-        // What docker login wrote for Docker Hub, and the API's own prefix, are no part of a repository's name.
+        // `docker login` writes `/v1/` for Docker Hub, and `/v2/` is the API's own prefix. Neither is part of a name.
         let path = match path.split_once('/').unwrap_or((path, "")) {
             ("v1" | "v2", path) => path,
             _ => path,
@@ -165,7 +165,8 @@ impl Pattern {
         (exact || self.host.starts_with('['), self.path.len(), self.host.len())
     }
 
-    /// Whether the host has a character class, which the kubelet's globs know and these do not. An IPv6 address has none.
+    /// Whether the host has a character class, which the kubelet's globs allow and these do not. The brackets of an IPv6
+    /// address are no class.
     fn has_class(&self) -> bool {
         self.host.contains('[') && self.host.parse::<Registry>().is_err()
     }
@@ -191,7 +192,7 @@ fn host_matches(pattern: &str, host: &str) -> bool {
             .all(|(pattern, label)| label_matches(pattern.as_bytes(), label.as_bytes()))
 }
 
-/// `*` and `?` within one label. Iterative, so that no pattern takes long.
+/// Matches `*` and `?` within one label. Iterative, so that no pattern takes exponential time.
 fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
     let (mut p, mut l) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

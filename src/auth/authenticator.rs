@@ -1,0 +1,87 @@
+//! Everything that signing in to one registry needs, shared by all its calls.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+
+use super::{
+    challenge::{Challenge, Realm},
+    challenge_cache::ChallengeCache,
+    credential::Credential,
+    credentials::{CredentialSource, Credentials},
+    scope::Scope,
+    token::{Token, TokenCache},
+    token_service::TokenService,
+};
+use crate::{
+    error::RexError,
+    http::{Protocol, Request, Transport},
+};
+
+/// Signs in to one registry. It asks the network through [`Transport`] for two things only: the challenge of `/v2/`, and
+/// tokens.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    transport: Arc<Transport>,
+    credentials: Credentials,
+    challenges: ChallengeCache,
+    tokens: TokenCache,
+    token_service: TokenService,
+}
+
+impl Authenticator {
+    /// Reads every file that the sources name. The error names the file.
+    pub(crate) fn new(transport: Arc<Transport>, sources: &[CredentialSource]) -> Result<Self, String> {
+        Ok(Self {
+            credentials: Credentials::open(transport.registry(), sources)?,
+            challenges: ChallengeCache::default(),
+            tokens: TokenCache::new(),
+            token_service: TokenService::new(Arc::clone(&transport)),
+            transport,
+        })
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    pub(super) fn challenges(&self) -> &ChallengeCache {
+        &self.challenges
+    }
+
+    /// The challenge of `/v2/`. All callers that do not know it share one request.
+    pub(super) async fn ask_for_challenge(&self) -> Result<Option<Challenge>, RexError> {
+        self.challenges
+            .ask(async {
+                let request = Request {
+                    method: Method::GET,
+                    url: self.transport.base(),
+                    headers: HeaderMap::new(),
+                    protocol: Protocol::Any,
+                    deadline: None,
+                    at: self.transport.at(None),
+                };
+                let response = self.transport.send(&request, None).await?;
+                let is_challenge = response.status().as_u16() == 401;
+                Ok(Challenge::preferred(response.headers()).filter(|_| is_challenge))
+            })
+            .await
+    }
+
+    /// The token for a scope, from the cache or from one exchange that all callers without it share. `refused` is a token
+    /// that the registry no longer accepts.
+    pub(super) async fn token(
+        &self,
+        realm: &Realm,
+        scope: &Scope,
+        credential: Option<&Credential>,
+        refused: Option<&Token>,
+    ) -> Result<Token, RexError> {
+        let exchange = self.token_service.exchange(realm, scope, credential);
+        self.tokens.get(realm, scope, credential, refused, exchange).await
+    }
+}

@@ -1,0 +1,44 @@
+//! One guarded, paced exchange with a registry. The only user of reqwest.
+//!
+//! [`Transport::send`](transport::Transport::send) takes a permit, sends the request, follows redirects and tries again.
+//! Each step is a file:
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `transport` | puts the steps together for one registry |
+//! | `retry`, `retry_after`, `pace` | decide about another try; keep the retry budget and the pause that a 429 asks for |
+//! | `redirect` | follows redirects, and keeps credentials at the registry's origin |
+//! | `request`, `wire` | one request on the wire, up to the head of its response |
+//! | `settings`, `connect` | certificates, proxies and protocols: the reqwest clients |
+//! | [`mod@egress`] | where a request may go, and who may receive credentials |
+//! | `response`, `body`, `error_response` | what comes back, under limits |
+//! | `failure` | what a reqwest error was |
+//! | `rate_limit` | what a registry says is left of its rate limit |
+//!
+//! It knows nothing of signing in: `auth` decides what to send as `Authorization`.
+
+mod body;
+mod connect;
+pub mod egress;
+mod error_response;
+mod failure;
+mod pace;
+mod rate_limit;
+mod redirect;
+mod request;
+mod response;
+mod retry;
+mod retry_after;
+mod settings;
+mod transport;
+mod wire;
+
+pub(crate) use body::Body;
+pub(crate) use egress::Trust;
+pub(crate) use error_response::ErrorResponse;
+pub(crate) use pace::Pace;
+pub(crate) use request::{Protocol, Request, TokenRequest};
+pub(crate) use response::Response;
+pub(crate) use retry::wait_before_try;
+pub use settings::{ClientCertificate, Proxy, Settings, SetupError};
+pub(crate) use transport::Transport;

@@ -1,0 +1,103 @@
+//! One registry: sign in, send, and sign in again when the registry refuses.
+//!
+//! [`Upstream::send`] is the whole loop. What to send as `Authorization` is decided by `auth`; how a request gets there
+//! and back is decided by `http`.
+
+mod settings;
+
+use std::sync::Arc;
+
+use url::Url;
+
+use crate::{
+    auth::{AuthScheme, Authenticator, Challenge, Scope, SignIn},
+    error::{At, Missing, RexError},
+    http::{ErrorResponse, Request, Response, SetupError, Transport},
+    oci::{Registry, Repository},
+};
+
+pub use settings::Settings;
+
+/// Docker Hub's token service, which is at another host than its API.
+const DOCKER_HUB_REALM: &str = "https://auth.docker.io";
+
+/// One registry: how its requests get there, and how they are signed in.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    transport: Arc<Transport>,
+    auth: Authenticator,
+}
+
+impl Upstream {
+    /// Reads every file that the settings name. A file that cannot be used is an error that names it.
+    pub(crate) fn new(settings: Settings) -> Result<Self, SetupError> {
+        let Settings { registry, url, mut http, credentials } = settings;
+        if registry.is_docker_hub() {
+            http.token_realms.extend(DOCKER_HUB_REALM.parse());
+        }
+        let transport = Arc::new(Transport::new(&registry, &url, http)?);
+        let auth = Authenticator::new(Arc::clone(&transport), &credentials)
+            .map_err(|problem| SetupError { registry: registry.to_string(), problem })?;
+        Ok(Self { transport, auth })
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        self.transport.registry()
+    }
+
+    /// `<url>/v2/`, the root of the API (OCI Distribution Specification, end-1).
+    pub(crate) fn base(&self) -> Url {
+        self.transport.base()
+    }
+
+    /// Registry and repository, for errors.
+    pub(crate) fn at(&self, repository: Option<&Repository>) -> At {
+        self.transport.at(repository)
+    }
+
+    /// Sends a request, signed in. A 401 or 403 that signing in cannot help, and a 429 or 5xx that retries cannot help,
+    /// are errors. The operation handles every other status.
+    pub(crate) async fn send(&self, request: &Request, scope: &Scope) -> Result<Response, RexError> {
+        self.send_with_scheme(request, scope).await.map(|(response, _)| response)
+    }
+
+    /// As [`send`](Self::send), and says which scheme the registry asked for.
+    pub(crate) async fn send_with_scheme(
+        &self,
+        request: &Request,
+        scope: &Scope,
+    ) -> Result<(Response, AuthScheme), RexError> {
+        // Signing in sends requests to the same registry, without a deadline: so the pause is checked first.
+        self.transport.wait_for_pause(&request.at, request.deadline).await?;
+        let mut sign_in = SignIn::begin(&self.auth, scope).await?;
+        loop {
+            let response = self.transport.send(request, sign_in.authorization()).await?;
+            match response.status().as_u16() {
+                status @ (401 | 403) => {
+                    // A registry that offers tokens responds. Without credentials, ping can find out no more.
+                    if status == 401
+                        && *scope == Scope::Ping
+                        && sign_in.is_anonymous()
+                        && let Some(challenge @ Challenge::Bearer(_)) =
+                            Challenge::preferred(response.headers())
+                    {
+                        let scheme = challenge.scheme();
+                        sign_in.store(challenge);
+                        return Ok((response, scheme));
+                    }
+                    let refusal = ErrorResponse::read(response).await;
+                    if !sign_in.retry_after_refusal(&refusal).await? {
+                        return Err(refusal.into_error(Missing::Repository, ""));
+                    }
+                }
+                429 | 500..=599 => {
+                    return Err(ErrorResponse::read(response).await.into_error(Missing::Repository, ""));
+                }
+                _ => {
+                    sign_in.accepted();
+                    return Ok((response, sign_in.scheme()));
+                }
+            }
+        }
+    }
+}
