@@ -70,7 +70,7 @@ impl Tokens {
 impl PresentedToken {
     /// Reads the value of `authorization`: `Bearer` and a token (RFC 6750, section 2.1).
     pub(super) fn parse(authorization: &[u8]) -> Result<Self, &'static str> {
-        const WANTED: &str = "the authorization header must be `Bearer` and the caller's token";
+        const WANTED: &str = "the credentials must be `Bearer` and the caller's token";
         let (scheme, token) = authorization.split_at_checked("Bearer ".len()).ok_or(WANTED)?;
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
             return Err(WANTED);

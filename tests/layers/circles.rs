@@ -70,7 +70,7 @@ fn exports(files: &[(Module, String)]) -> BTreeMap<Module, BTreeMap<String, Vec<
         let only: String = re_exports(text).collect();
         let mut names = BTreeMap::new();
         let text = format!(
-            "{}{only}",
+            "{}\n{only}",
             text.lines().filter(|line| line.contains("mod ")).collect::<Vec<_>>().join("\n")
         );
         for path in paths::of(module, &text).into_iter().chain(children(module, &text)) {
@@ -91,15 +91,17 @@ fn home(
 ) -> Option<Module> {
     let mut path = path.to_vec();
     for _ in 0..8 {
-        let length = (0..=path.len()).rev().find(|length| modules.contains(&path[..*length].to_vec()))?;
-        let module = path[..length].to_vec();
+        let length = (0..=path.len())
+            .rev()
+            .find(|length| path.get(..*length).is_some_and(|path| modules.contains(&path.to_vec())))?;
+        let module = path.get(..length)?.to_vec();
         let Some(next) = path.get(length).and_then(|name| exports.get(&module)?.get(name)) else {
             return (length > 0).then_some(module);
         };
         if *next == path {
             return Some(module);
         }
-        path = next.iter().chain(&path[length + 1..]).cloned().collect();
+        path = next.iter().chain(path.iter().skip(length + 1)).cloned().collect();
     }
     None
 }

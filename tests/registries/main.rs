@@ -10,6 +10,7 @@ mod pages;
 mod platforms;
 mod retries;
 mod secrets;
+mod slow_bodies;
 #[path = "../support/mod.rs"]
 mod support;
 mod unavailable;

@@ -82,10 +82,46 @@ async fn a_catalog_that_refuses_tokens_is_asked_with_basic() {
     });
     let source = files.password("admin", "secret");
     let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
         assert_eq!(calls.served("team/app").await.unwrap(), "admin");
     }
+    // The first page found out that Basic works: no other page costs a token, or a refused request.
+    let catalog_tokens = tokens.exchanges().iter().filter(|one| one.scope() == "registry:catalog:*").count();
+    assert_eq!(catalog_tokens, 1);
+    let requests = registry.requests();
+    assert_eq!(requests.iter().filter(|request| request.target.starts_with("/v2/_catalog")).count(), 4);
+    // Basic stays with the catalog.
+    let others = requests.iter().filter(|request| !request.target.starts_with("/v2/_catalog"));
+    assert_eq!(others.filter_map(basic_of).count(), 0);
+}
+
+/// The registry's catalog once took only Basic, and takes only tokens now.
+#[tokio::test]
+async fn a_catalog_that_accepts_tokens_again_gets_a_token() {
+    let (tokens, files) = (TokenServer::start(admin()).await, Files::new());
+    let (registry, server) = (ScriptedRegistry::start().await, tokens.clone());
+    let takes_basic = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let basic = takes_basic.clone();
+    registry.otherwise(move |request| {
+        let user = if basic.load(std::sync::atomic::Ordering::SeqCst) {
+            basic_of(request).map(|(user, _)| user)
+        } else {
+            server.admits(request, &scope_of(&request.target))
+        };
+        Some(match user {
+            Some(user) => token_server::content(&request.target, &user),
+            None => Reply::status(401).header("WWW-Authenticate", server.challenge()),
+        })
+    });
+    let source = files.password("admin", "secret");
+    let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
+    assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
+    takes_basic.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
+    let before = registry.requests().len();
+    assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
+    assert_eq!(registry.requests().len(), before + 1, "the token is used at once");
 }
 
 #[tokio::test]

@@ -100,6 +100,25 @@ async fn a_failing_token_service_is_a_failing_registry() {
 }
 
 #[tokio::test]
+async fn a_rate_limit_of_the_token_service_does_not_pause_the_registry() {
+    let tokens = TokenServer::start(Rules::default()).await;
+    let registry = tokens.registry().await;
+    let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
+    assert_eq!(calls.served("team/app").await.unwrap(), "anonymous");
+    let limited = Reply::status(429).header("Retry-After", "120");
+    tokens.change(|rules| rules.reply = Some(limited));
+    let needs_a_token = calls.served("team/other").await;
+    assert_refused(needs_a_token, Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
+    let asked = tokens.requests().len();
+    // The token of this repository is still valid, and the registry itself limits nothing.
+    assert_eq!(calls.served("team/app").await.unwrap(), "anonymous");
+    // The token service is left alone until then.
+    let needs_a_token = calls.served("team/third").await;
+    assert_refused(needs_a_token, Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
+    assert_eq!(tokens.requests().len(), asked);
+}
+
+#[tokio::test]
 async fn a_token_service_that_does_not_respond_times_out() {
     // The kernel takes the connection; nobody ever reads from it.
     let silent = listen().await;

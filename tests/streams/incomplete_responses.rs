@@ -85,5 +85,5 @@ async fn a_partial_response_that_ends_early_without_a_size_is_refused() {
     assert_eq!(bytes, 0);
     let (bytes, end) = read(&registry, 0, 100).await;
     end.unwrap();
-    assert_eq!(bytes, 100, "one that ends where it was asked to is taken");
+    assert_eq!(bytes, 100, "a part that ends where it was requested to is accepted");
 }

@@ -13,6 +13,7 @@ mod ranges;
 mod received;
 mod redirects;
 mod resumes;
+mod sizes;
 #[path = "../support/mod.rs"]
 mod support;
 mod unusual_responses;

@@ -109,9 +109,12 @@ impl Client {
             repeated: false,
         };
         blob.open().await?;
-        // While the size is not known, a limit may lie beyond the end: then this is a read of the whole blob.
-        let may_be_whole =
-            range.offset == 0 && range.limit.is_none_or(|limit| blob.size.is_none_or(|size| limit >= size));
+        // While neither the size nor the end is known, a limit may lie beyond the end of the blob.
+        let may_be_whole = range.offset == 0
+            && range.limit.is_none_or(|limit| match blob.size {
+                Some(size) => limit >= size,
+                None => blob.end.is_none(),
+            });
         if may_be_whole {
             blob.verifier = Some(Verifier::new(digest.algorithm()));
         }

@@ -65,6 +65,8 @@ impl Blob {
                 );
             }
             self.end = self.wanted();
+            // The blob may go on after it.
+            self.verifier = None;
         }
         self.settle_end();
         self.source = Source::Open { body: Box::new(response.into_body()?), skip: 0 };
@@ -146,7 +148,11 @@ impl Blob {
 
     fn settle_end(&mut self) {
         if let Some(size) = self.size {
-            self.end = Some(self.wanted().map_or(size, |wanted| wanted.min(size)));
+            let end = self.wanted().map_or(size, |wanted| wanted.min(size));
+            if end < size {
+                self.verifier = None;
+            }
+            self.end = Some(end);
         }
     }
 }
