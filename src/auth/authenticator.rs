@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::RexError,
-    http::{Protocol, Request, Transport},
+    http::{Bound, CallContext, Protocol, Request, Transport},
 };
 
 /// Signs in to one registry. It asks the network through [`Transport`] for two things only: the challenge of `/v2/`, and
@@ -54,7 +54,7 @@ impl Authenticator {
     }
 
     /// The challenge of `/v2/`. All callers that do not know it share one request.
-    pub(super) async fn ask_for_challenge(&self) -> Result<Option<Challenge>, RexError> {
+    pub(super) async fn ask_for_challenge(&self, call: &CallContext) -> Result<Option<Challenge>, RexError> {
         self.challenges
             .ask(async {
                 let request = Request {
@@ -62,7 +62,11 @@ impl Authenticator {
                     url: self.transport.base(),
                     headers: HeaderMap::new(),
                     protocol: Protocol::Any,
+                    // There is one such request at a time. A call that waited for a permit here would make others wait
+                    // past their deadlines.
+                    bound: Bound::None,
                     deadline: None,
+                    call,
                     at: self.transport.at(None),
                 };
                 let response = self.transport.send(&request, None).await?;

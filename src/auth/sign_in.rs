@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Refusal, RexError},
-    http::ErrorResponse,
+    http::{CallContext, ErrorResponse},
 };
 
 /// The reasons for a change are a challenge, an expired token, a rotated file, and Harbor's catalog. Four changes cover all
@@ -28,6 +28,7 @@ const MAX_CHANGES: u32 = 4;
 pub(crate) struct SignIn<'a> {
     auth: &'a Authenticator,
     scope: &'a Scope,
+    call: &'a CallContext,
     credential: Option<Credential>,
     sent: Sent,
     changes: u32,
@@ -47,12 +48,17 @@ enum Sent {
 
 impl<'a> SignIn<'a> {
     /// Prepares the first request. Asks `/v2/` for the challenge when there are credentials and no challenge is known yet.
-    pub(crate) async fn begin(auth: &'a Authenticator, scope: &'a Scope) -> Result<Self, RexError> {
+    pub(crate) async fn begin(
+        auth: &'a Authenticator,
+        scope: &'a Scope,
+        call: &'a CallContext,
+    ) -> Result<Self, RexError> {
         let credential = auth.credentials().find(scope.repository()).await;
         let began = Instant::now();
         let mut sign_in = Self {
             auth,
             scope,
+            call,
             credential,
             sent: Sent::Nothing,
             changes: 0,
@@ -64,14 +70,14 @@ impl<'a> SignIn<'a> {
             sign_in.sent = Sent::Static(sign_in.bearer(token)?);
             if *scope == Scope::Ping && !auth.challenges().is_recent() {
                 // The token is sent without a challenge. Ping reports what the registry would ask for.
-                auth.ask_for_challenge().await?;
+                auth.ask_for_challenge(call).await?;
             }
             return Ok(sign_in);
         }
         let challenge = match auth.challenges().challenge(scope) {
             Some(challenge) => Some(challenge),
             None if sign_in.credential.is_some() && !auth.challenges().is_recent() => {
-                auth.ask_for_challenge().await?
+                auth.ask_for_challenge(call).await?
             }
             None => None,
         };
@@ -177,7 +183,7 @@ impl<'a> SignIn<'a> {
         }
         match self.auth.challenges().challenge(self.scope) {
             Some(challenge) => Ok(Some(challenge)),
-            None => self.auth.ask_for_challenge().await,
+            None => self.auth.ask_for_challenge(self.call).await,
         }
     }
 

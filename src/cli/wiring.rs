@@ -152,6 +152,7 @@ fn settings(
             token_realms: origins(&entry.token_realms)?,
             trusted_origins: origins(&entry.trusted_origins)?,
             max_concurrent_requests: entry.max_concurrent_requests,
+            max_concurrent_blobs: entry.max_concurrent_blobs,
             connect_timeout: entry.connect_timeout,
             header_timeout: entry.header_timeout,
             idle_timeout: entry.idle_timeout,

@@ -1,18 +1,18 @@
 //! What the operations have in common: a GET, and the checks of its response.
 
 use http::{HeaderMap, Method};
-use tokio::time::Instant;
 use url::Url;
 
 use crate::{
     error::{At, Missing, RexError},
-    http::{ErrorResponse, Protocol, Request, Response},
+    http::{Bound, CallContext, ErrorResponse, Protocol, Request, Response},
     oci::DocumentKind,
 };
 
 /// A GET of the API.
-pub(super) fn get(url: Url, headers: HeaderMap, at: At, deadline: Option<Instant>) -> Request {
-    Request { method: Method::GET, url, headers, protocol: Protocol::Any, deadline, at }
+pub(super) fn get(url: Url, headers: HeaderMap, at: At, call: &CallContext) -> Request<'_> {
+    let (protocol, bound, deadline) = (Protocol::Any, Bound::Requests, call.deadline());
+    Request { method: Method::GET, url, headers, protocol, bound, deadline, call, at }
 }
 
 /// Whether the response is a web page, such as a login form or a proxy's error. Some come with status 200.

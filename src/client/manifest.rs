@@ -8,7 +8,6 @@ use http::{HeaderMap, HeaderValue, header};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use super::{
     Client, Target, endpoint,
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     auth::Scope,
     error::{At, Missing, RexError},
-    http::Response,
+    http::{CallContext, Response},
     oci::{Algorithm, DEFAULT_ACCEPT, Digest, DocumentKind, Platform, Reference, Verifier},
     upstream::Upstream,
 };
@@ -109,7 +108,7 @@ impl Client {
         target: &Target,
         reference: &Reference,
         options: &ManifestOptions,
-        deadline: Option<Instant>,
+        call: &CallContext,
     ) -> Result<Manifest, RexError> {
         let upstream = self.upstream(&target.registry)?;
         let pull = Pull {
@@ -118,7 +117,7 @@ impl Client {
             scope: &Scope::Pull(target.repository.clone()),
             accept: &options.accept,
             limit: self.limits.manifest_bytes,
-            deadline,
+            call,
         };
         let mut manifest = pull.fetch(reference).await?;
         let Some(platform) = &options.platform else {
@@ -148,7 +147,7 @@ struct Pull<'a> {
     scope: &'a Scope,
     accept: &'a Accept,
     limit: usize,
-    deadline: Option<Instant>,
+    call: &'a CallContext,
 }
 
 impl Pull<'_> {
@@ -176,7 +175,7 @@ impl Pull<'_> {
         let url = endpoint::manifest(&self.upstream.base(), &self.target.repository, reference);
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, self.accept.0.clone());
-        let request = get(url, headers, self.at(), self.deadline);
+        let request = get(url, headers, self.at(), self.call);
         let response = self.upstream.send(&request, self.scope).await?;
         let response = expect_success(response, Missing::Manifest, reference.as_str()).await?;
         self.verified(response, reference).await

@@ -25,7 +25,9 @@ mod ping;
 
 pub use crate::{
     auth::{AuthScheme, CredentialSource},
-    http::{ClientCertificate, Proxy, Settings as HttpSettings, SetupError, egress::Origin},
+    http::{
+        CallContext, ClientCertificate, Proxy, Settings as HttpSettings, SetupError, Share, egress::Origin,
+    },
     upstream::Settings,
 };
 pub use blob::{Blob, BlobRange};

@@ -6,7 +6,6 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use tokio::time::Instant;
 use url::form_urlencoded;
 
 use super::{
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     auth::Scope,
     error::{At, Missing, RexError},
-    http::Response,
+    http::{CallContext, Response},
     oci::{Repository, Tag},
     upstream::Upstream,
 };
@@ -51,7 +50,7 @@ pub struct Page {
 
 impl Client {
     /// Fetches a page of a list.
-    pub async fn list(&self, request: &PageRequest, deadline: Option<Instant>) -> Result<Page, RexError> {
+    pub async fn list(&self, request: &PageRequest, call: &CallContext) -> Result<Page, RexError> {
         let registry = match &request.listing {
             Listing::Catalog(registry) => registry,
             Listing::Tags(target) => &target.registry,
@@ -65,7 +64,7 @@ impl Client {
             Listing::Catalog(_) => Scope::Catalog,
             Listing::Tags(target) => Scope::Pull(target.repository.clone()),
         };
-        let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, deadline };
+        let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, call };
         let size = request.size.clamp(1, MAX_PAGE_SIZE);
         match &request.token {
             Some(token) => walk.page(token.query.as_deref(), token.clone(), size).await,
@@ -79,7 +78,7 @@ struct Walk<'a> {
     upstream: &'a Upstream,
     request: &'a PageRequest,
     scope: &'a Scope,
-    deadline: Option<Instant>,
+    call: &'a CallContext,
 }
 
 impl Walk<'_> {
@@ -141,7 +140,7 @@ impl Walk<'_> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let at = self.upstream.at(self.scope.repository());
-        let response = self.upstream.send(&get(url, headers, at, self.deadline), self.scope).await?;
+        let response = self.upstream.send(&get(url, headers, at, self.call), self.scope).await?;
         let no_catalog =
             matches!(self.request.listing, Listing::Catalog(_)) && response.status().as_u16() == 404;
         if no_catalog {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::Instant;
 
 use super::{
     Client, endpoint,
@@ -12,7 +11,7 @@ use super::{
 use crate::{
     auth::{AuthScheme, Scope},
     error::{Missing, RexError},
-    http::ErrorResponse,
+    http::{CallContext, ErrorResponse},
     oci::Registry,
 };
 
@@ -32,13 +31,9 @@ pub struct PingResponse {
 
 impl Client {
     /// Checks that a registry responds and accepts the sign-in (end-1).
-    pub async fn ping(
-        &self,
-        registry: &Registry,
-        deadline: Option<Instant>,
-    ) -> Result<PingResponse, RexError> {
+    pub async fn ping(&self, registry: &Registry, call: &CallContext) -> Result<PingResponse, RexError> {
         let upstream = self.upstream(registry)?;
-        let request = get(upstream.base(), HeaderMap::new(), upstream.at(None), deadline);
+        let request = get(upstream.base(), HeaderMap::new(), upstream.at(None), call);
         let (response, scheme) = upstream.send_with_scheme(&request, &Scope::Ping).await?;
         if response.status().as_u16() == 404 {
             // A server without end-1 does not implement the API.

@@ -78,9 +78,12 @@ pub struct Registry {
     pub token_realms: Vec<WebOrigin>,
     /// Origins that this registry may redirect to even though their addresses are private.
     pub trusted_origins: Vec<WebOrigin>,
-    /// Most requests to this registry at the same time.
+    /// Most requests to this registry at the same time, except requests for blobs. Further calls wait, each caller's in turn.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_requests: usize,
+    /// Most requests for blobs of this registry at the same time. A request lasts until the blob is read.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_concurrent_blobs: usize,
 }
 
 impl Default for Registry {
@@ -102,7 +105,12 @@ impl Default for Registry {
             credentials: None,
             token_realms: Vec::new(),
             trusted_origins: Vec::new(),
-            max_concurrent_requests: 16,
+            // 640 requests a second at 100 ms each: several for each of hundreds of callers. HTTP/2 servers admit at least
+            // 100 streams on a connection (RFC 9113 section 6.5.2), so that none of them waits for a stream.
+            max_concurrent_requests: 64,
+            // A reader at 1 MiB/s is a normal one and may stay for minutes, so there is room for hundreds of them. Half of
+            // `limits.max_streams`: the readers of one registry leave streams for those of others.
+            max_concurrent_blobs: 500,
         }
     }
 }

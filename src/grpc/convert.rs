@@ -5,11 +5,11 @@ use std::{collections::HashMap, str::FromStr};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use prost::Message as _;
 
-use super::proto;
+use super::{deadline::Deadline, proto};
 use crate::{
     client::{
-        Accept, AuthScheme, BlobRange, Document, Listing, Manifest, ManifestOptions, Page, PageRequest,
-        PageToken, PingResponse, Target,
+        Accept, AuthScheme, BlobRange, CallContext, Document, Listing, Manifest, ManifestOptions, Page,
+        PageRequest, PageToken, PingResponse, Share, Target,
     },
     error::RexError,
     oci::{Digest, ParseError, Reference, Registry, Repository},
@@ -33,9 +33,15 @@ const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
 pub(super) struct Call<'a> {
     pub(super) policy: &'a Policy,
     pub(super) caller: Caller,
+    pub(super) share: Share,
 }
 
 impl Call<'_> {
+    /// What the client is told about the call.
+    pub(super) fn context(&self, deadline: Deadline) -> CallContext {
+        CallContext::new(deadline.instant(), self.share)
+    }
+
     pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {
         self.registry(&request.registry, Resource::Ping)
     }
@@ -239,7 +245,7 @@ mod tests {
     #[test]
     fn an_empty_registry_without_a_default_is_an_invalid_argument() {
         let policy = Policy::new(None, HashSet::new(), false);
-        let call = Call { policy: &policy, caller: Caller::anybody() };
+        let call = Call { policy: &policy, caller: Caller::anybody(), share: Share::of("") };
         let refused = call.ping(&proto::PingRequest::default());
         assert!(
             matches!(&refused, Err(RexError::InvalidArgument { field: "registry", problem })

@@ -13,7 +13,7 @@ use self::{
 };
 use crate::{
     callers::{CallCredentials, Callers},
-    client::Client,
+    client::{Client, Share},
     error::RexError,
     policy::Policy,
     server::{Peer, Shutdown, Watchdog},
@@ -72,7 +72,12 @@ impl Registries {
         let certificate = peer.and_then(|peer| peer.identity.as_ref());
         let caller = self.callers.identify(CallCredentials { authorization, certificate }).await?;
         telemetry::caller(caller.name());
-        Ok(Call { policy: &self.policy, caller })
+        let share = match (&*self.callers, peer) {
+            // All calls have the same caller: the next best is to share by address.
+            (Callers::Anybody(_), Some(peer)) => Share::of(peer.address.ip()),
+            _ => Share::of(caller.name()),
+        };
+        Ok(Call { policy: &self.policy, caller, share })
     }
 }
 
@@ -87,8 +92,9 @@ impl RegistryService for Registries {
             "Ping",
             request.metadata(),
             deadline.run(async {
-                let registry = self.call(&request).await?.ping(request.get_ref())?;
-                let pong = self.client.ping(&registry, deadline.instant()).await?;
+                let call = self.call(&request).await?;
+                let registry = call.ping(request.get_ref())?;
+                let pong = self.client.ping(&registry, &call.context(deadline)).await?;
                 Ok(Response::new(convert::ping_response(&registry, pong)))
             }),
         )
@@ -104,8 +110,9 @@ impl RegistryService for Registries {
             "ListCatalog",
             request.metadata(),
             deadline.run(async {
-                let page = self.call(&request).await?.catalog(request.get_ref())?;
-                let page = self.client.list(&page, deadline.instant()).await?;
+                let call = self.call(&request).await?;
+                let page = call.catalog(request.get_ref())?;
+                let page = self.client.list(&page, &call.context(deadline)).await?;
                 large_response::respond(convert::catalog_response(page), &request, &self.admission, deadline)
             }),
         )
@@ -121,8 +128,9 @@ impl RegistryService for Registries {
             "ListTags",
             request.metadata(),
             deadline.run(async {
-                let page = self.call(&request).await?.tags(request.get_ref())?;
-                let page = self.client.list(&page, deadline.instant()).await?;
+                let call = self.call(&request).await?;
+                let page = call.tags(request.get_ref())?;
+                let page = self.client.list(&page, &call.context(deadline)).await?;
                 large_response::respond(convert::tags_response(page), &request, &self.admission, deadline)
             }),
         )
@@ -138,9 +146,10 @@ impl RegistryService for Registries {
             "GetManifest",
             request.metadata(),
             deadline.run(async {
-                let (target, reference, options) = self.call(&request).await?.manifest(request.get_ref())?;
-                let manifest =
-                    self.client.manifest(&target, &reference, &options, deadline.instant()).await?;
+                let call = self.call(&request).await?;
+                let (target, reference, options) = call.manifest(request.get_ref())?;
+                let context = call.context(deadline);
+                let manifest = self.client.manifest(&target, &reference, &options, &context).await?;
                 large_response::respond(
                     convert::manifest_response(manifest),
                     &request,
@@ -163,9 +172,10 @@ impl RegistryService for Registries {
         let watchdog = request.extensions_mut().remove::<Watchdog>();
         let shutdown = request.extensions_mut().remove::<Shutdown>();
         let call = deadline.run(async {
-            let (target, digest, range, chunk_bytes) = self.call(&request).await?.blob(request.get_ref())?;
+            let call = self.call(&request).await?;
+            let (target, digest, range, chunk_bytes) = call.blob(request.get_ref())?;
             let permit = self.admission.admit_stream(chunk_bytes)?;
-            let blob = self.client.blob(&target, &digest, range, deadline.instant()).await?;
+            let blob = self.client.blob(&target, &digest, range, call.context(deadline)).await?;
             let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permit, deadline, shutdown);
             Ok(Response::new(frames))
         });

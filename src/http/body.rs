@@ -3,12 +3,9 @@
 use std::{pin::Pin, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
-use super::failure;
+use super::{failure, permits::Permit};
 use crate::error::{At, RexError, Wait};
 
 /// A body that is being received.
@@ -19,7 +16,7 @@ pub(crate) struct Body {
     connect_limit: Duration,
     idle_limit: Duration,
     idle: Pin<Box<Sleep>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl Body {
@@ -28,7 +25,7 @@ impl Body {
         at: At,
         connect_limit: Duration,
         idle_limit: Duration,
-        permit: Option<OwnedSemaphorePermit>,
+        permit: Option<Permit>,
     ) -> Self {
         let idle = Box::pin(tokio::time::sleep(idle_limit));
         Self { response, at, connect_limit, idle_limit, idle, _permit: permit }

@@ -6,6 +6,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `transport` | puts the steps together for one registry |
+//! | `call`, `permits` | what the requests of one call share; how many run at once, fairly among callers |
 //! | `retry`, `retry_after`, `pace` | decide about another try; keep the retry budget and the pause that a 429 asks for |
 //! | `redirect` | follows redirects, and keeps credentials at the registry's origin |
 //! | `request`, `wire` | one request on the wire, up to the head of its response |
@@ -18,11 +19,13 @@
 //! It knows nothing of signing in: `auth` decides what to send as `Authorization`.
 
 mod body;
+mod call;
 mod connect;
 pub mod egress;
 mod error_response;
 mod failure;
 mod pace;
+mod permits;
 mod rate_limit;
 mod redirect;
 mod request;
@@ -34,10 +37,11 @@ mod transport;
 mod wire;
 
 pub(crate) use body::Body;
+pub use call::{CallContext, Share};
 pub(crate) use egress::Trust;
 pub(crate) use error_response::ErrorResponse;
 pub(crate) use pace::Pace;
-pub(crate) use request::{Protocol, Request, TokenRequest};
+pub(crate) use request::{Bound, Protocol, Request, TokenRequest};
 pub(crate) use response::Response;
 pub(crate) use retry::wait_before_try;
 pub use settings::{ClientCertificate, Proxy, Settings, SetupError};

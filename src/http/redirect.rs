@@ -18,7 +18,7 @@ const MAX_REDIRECTS: usize = 5;
 pub(super) async fn follow(
     wire: &Wire,
     guard: &Guard,
-    request: &Request,
+    request: &Request<'_>,
     own_headers: &HeaderMap,
 ) -> Result<Response, RexError> {
     let at = &request.at;

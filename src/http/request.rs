@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use url::Url;
 
+use super::call::CallContext;
 use crate::error::At;
 
 /// Which HTTP version a request may use.
@@ -16,16 +17,30 @@ pub(crate) enum Protocol {
     Any,
 }
 
+/// Which of a registry's bounds a request counts against, until its response is read or dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// `max_concurrent_requests`: the response is short, and is read at once.
+    Requests,
+    /// `max_concurrent_blobs`: the response is read at the caller's pace.
+    Blobs,
+    /// Neither: the sender keeps a bound of its own.
+    None,
+}
+
 /// A request to one registry.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     pub(crate) method: Method,
     pub(crate) url: Url,
     /// Headers besides those that signing in adds.
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: Protocol,
-    /// The caller's deadline. The service does not begin a wait that would pass it.
+    pub(crate) bound: Bound,
+    /// The service does not begin a wait that would pass it. Absent from a request whose response other calls wait for too.
     pub(crate) deadline: Option<Instant>,
+    /// The call that the request belongs to.
+    pub(crate) call: &'a CallContext,
     /// Registry and repository, for errors.
     pub(crate) at: At,
 }

@@ -4,9 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{body::Body, retry_after};
+use super::{body::Body, permits::Permit, retry_after};
 use crate::error::{At, RexError, Wait};
 
 /// The head of a response. Its body has not been read yet.
@@ -17,7 +16,7 @@ pub(crate) struct Response {
     elapsed: Duration,
     limits: Limits,
     /// The request counts as in flight until its body is read or dropped.
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Permit>,
     at_registry: bool,
 }
 
@@ -42,8 +41,8 @@ impl Response {
         Self { at_registry: false, ..self }
     }
 
-    pub(super) fn with_permit(self, permit: OwnedSemaphorePermit) -> Self {
-        Self { permit: Some(permit), ..self }
+    pub(super) fn with_permit(self, permit: Option<Permit>) -> Self {
+        Self { permit, ..self }
     }
 
     /// Whether every hop was at the registry's own origin, so that the response speaks for the registry.

@@ -26,8 +26,10 @@ pub struct Settings {
     pub token_realms: Vec<Origin>,
     /// Origins that a redirect may lead to although their addresses are private.
     pub trusted_origins: Vec<Origin>,
-    /// The most requests in flight at once, bodies included.
+    /// The most requests in flight at once, bodies included, except requests for blobs.
     pub max_concurrent_requests: usize,
+    /// The most requests for blobs in flight at once, bodies included.
+    pub max_concurrent_blobs: usize,
     /// Limit for a connection, TLS included.
     pub connect_timeout: Duration,
     /// Limit for the head of a response, the connection included.

@@ -1,17 +1,17 @@
 //! Requests to one registry: guarded, bounded, paced and retried. Knows nothing of signing in.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, header};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 use url::Url;
 
 use super::{
+    call::CallContext,
     egress::{Guard, Origin, Trust},
     pace::Pace,
+    permits::{Permit, Permits},
     redirect,
-    request::{Request, TokenRequest},
+    request::{Bound, Request, TokenRequest},
     response::Response,
     retry,
     settings::{Settings, SetupError},
@@ -22,6 +22,9 @@ use crate::{
     oci::{Registry, Repository},
 };
 
+/// When a call may try again that got no permit.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// How requests reach one registry.
 #[derive(Debug)]
 pub(crate) struct Transport {
@@ -31,7 +34,8 @@ pub(crate) struct Transport {
     guard: Guard,
     wire: Wire,
     pace: Pace,
-    requests: Arc<Semaphore>,
+    requests: Permits,
+    blobs: Permits,
 }
 
 impl Transport {
@@ -48,7 +52,8 @@ impl Transport {
             guard: Guard::new(origin, settings.listed, realms, settings.trusted_origins.clone()),
             wire: Wire::new(registry, &settings)?,
             pace: Pace::new(),
-            requests: Arc::new(Semaphore::new(settings.max_concurrent_requests)),
+            requests: Permits::new(settings.max_concurrent_requests),
+            blobs: Permits::new(settings.max_concurrent_blobs),
             settings,
         })
     }
@@ -79,7 +84,7 @@ impl Transport {
     /// registry's own origin only. The response may have any status.
     pub(crate) async fn send(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RexError> {
         let mut own_headers = self.settings.headers.clone();
@@ -87,7 +92,7 @@ impl Transport {
             own_headers.insert(header::AUTHORIZATION, value.clone());
         }
         let exchange = || async {
-            let permit = self.permit().await?;
+            let permit = self.permit(request).await?;
             let response = redirect::follow(&self.wire, &self.guard, request, &own_headers).await?;
             Ok(response.with_permit(permit))
         };
@@ -95,8 +100,8 @@ impl Transport {
     }
 
     /// Waits while the registry has asked for a pause. It is an error, at once, when the pause outlasts the deadline.
-    pub(crate) async fn wait_for_pause(&self, at: &At, deadline: Option<Instant>) -> Result<(), RexError> {
-        self.pace.wait(at, deadline).await
+    pub(crate) async fn wait_for_pause(&self, at: &At, call: &CallContext) -> Result<(), RexError> {
+        self.pace.wait(at, call.deadline()).await
     }
 
     /// Checks that a token service at `url` may be asked, and may receive credentials if the request has some. The error
@@ -134,14 +139,26 @@ impl Transport {
         self.settings.auth_body_bytes
     }
 
-    /// Waits for one of `max_concurrent_requests`.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, RexError> {
-        let overloaded = || RexError::Overloaded {
-            problem: format!("max_concurrent_requests to {} are in flight", self.registry),
-            retry_after: std::time::Duration::from_secs(1),
+    /// Waits for a permit of the request's bound, as long as the call's deadline allows, at most `header_timeout`.
+    async fn permit(&self, request: &Request<'_>) -> Result<Option<Permit>, RexError> {
+        let (permits, key, count) = match request.bound {
+            Bound::Requests => {
+                (&self.requests, "max_concurrent_requests", self.settings.max_concurrent_requests)
+            }
+            Bound::Blobs => (&self.blobs, "max_concurrent_blobs", self.settings.max_concurrent_blobs),
+            Bound::None => return Ok(None),
         };
-        let permit = Arc::clone(&self.requests).acquire_owned();
-        let permit = tokio::time::timeout(self.settings.header_timeout, permit).await;
-        permit.map_err(|_| overloaded())?.map_err(|_| overloaded())
+        if let Some(permit) = permits.try_acquire() {
+            return Ok(Some(permit));
+        }
+        let end = request.call.end_of_wait(self.settings.header_timeout);
+        let permit = tokio::time::timeout_at(end, permits.acquire(request.call.share())).await;
+        permit.map(Some).map_err(|_| {
+            tracing::debug!(registry = %self.registry, bound = key, "no permit became free in time");
+            RexError::Overloaded {
+                problem: format!("{count} requests to {} are in flight ({key})", self.registry),
+                retry_after: RETRY_AFTER,
+            }
+        })
     }
 }

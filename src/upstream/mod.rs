@@ -57,19 +57,19 @@ impl Upstream {
 
     /// Sends a request, signed in. A 401 or 403 that signing in cannot help, and a 429 or 5xx that retries cannot help,
     /// are errors. The operation handles every other status.
-    pub(crate) async fn send(&self, request: &Request, scope: &Scope) -> Result<Response, RexError> {
+    pub(crate) async fn send(&self, request: &Request<'_>, scope: &Scope) -> Result<Response, RexError> {
         self.send_with_scheme(request, scope).await.map(|(response, _)| response)
     }
 
     /// As [`send`](Self::send), and says which scheme the registry asked for.
     pub(crate) async fn send_with_scheme(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         scope: &Scope,
     ) -> Result<(Response, AuthScheme), RexError> {
         // Signing in sends requests to the same registry, without a deadline: so the pause is checked first.
-        self.transport.wait_for_pause(&request.at, request.deadline).await?;
-        let mut sign_in = SignIn::begin(&self.auth, scope).await?;
+        self.transport.wait_for_pause(&request.at, request.call).await?;
+        let mut sign_in = SignIn::begin(&self.auth, scope, request.call).await?;
         loop {
             let response = self.transport.send(request, sign_in.authorization()).await?;
             match response.status().as_u16() {

@@ -87,12 +87,14 @@ registries:
     token_realms: [https://auth.internal]
     trusted_origins: ['https://minio.internal:9000/']
     max_concurrent_requests: 2
+    max_concurrent_blobs: 3
 ",
         )
         .config();
     let registry = config.registries.get("registry.internal:5000").unwrap();
     assert_eq!(registry.url.as_ref().unwrap().as_url().as_str(), "http://registry.internal:8080/proxy");
     assert_eq!(registry.http, HttpVersion::Http11);
+    assert_eq!((registry.max_concurrent_requests, registry.max_concurrent_blobs), (2, 3));
     assert_eq!(registry.header_timeout, Duration::from_secs(90));
     assert_eq!(registry.headers.get("X-Team").unwrap().expose(), "platform");
     assert!(registry.headers.get("X-Team").unwrap().expose().is_sensitive());

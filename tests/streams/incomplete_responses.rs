@@ -22,6 +22,7 @@ async fn read(registry: &ScriptedRegistry, offset: i64, limit: i64) -> (usize, R
     let mut one = settings(NAME, registry.address());
     // So that a call which holds one permit and waits for another is seen.
     one.http.max_concurrent_requests = 1;
+    one.http.max_concurrent_blobs = 1;
     one.http.header_timeout = Duration::from_secs(5);
     let service = Service::start(vec![one], Options::default()).await;
     let request = StreamBlobRequest {

@@ -111,6 +111,7 @@ pub fn settings(name: &str, address: SocketAddr) -> Settings {
             token_realms: Vec::new(),
             trusted_origins: Vec::new(),
             max_concurrent_requests: 1000,
+            max_concurrent_blobs: 1000,
             connect_timeout: Duration::from_secs(5),
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),

@@ -10,13 +10,12 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::time::Instant;
 
 use super::{Client, Target};
 use crate::{
     auth::Scope,
     error::{At, RexError},
-    http::{Body, wait_before_try},
+    http::{Body, CallContext, wait_before_try},
     oci::{Digest, Verifier},
     upstream::Upstream,
 };
@@ -45,7 +44,7 @@ pub struct Blob {
     target: Target,
     scope: Scope,
     digest: Digest,
-    deadline: Option<Instant>,
+    call: CallContext,
     media_type: String,
     size: Option<u64>,
     range: BlobRange,
@@ -86,14 +85,14 @@ impl Client {
         target: &Target,
         digest: &Digest,
         range: BlobRange,
-        deadline: Option<Instant>,
+        call: CallContext,
     ) -> Result<Blob, RexError> {
         let mut blob = Blob {
             upstream: self.upstream(&target.registry)?,
             target: target.clone(),
             scope: Scope::Pull(target.repository.clone()),
             digest: digest.clone(),
-            deadline,
+            call,
             media_type: String::new(),
             size: None,
             range,

@@ -6,7 +6,7 @@ use super::{Blob, Source};
 use crate::{
     client::{content_range::ContentRange, endpoint, exchange::is_html},
     error::{Missing, RexError},
-    http::{ErrorResponse, Protocol, Request, Response},
+    http::{Bound, ErrorResponse, Protocol, Request, Response},
 };
 
 impl Blob {
@@ -39,8 +39,10 @@ impl Blob {
             headers.insert(header::RANGE, value);
         }
         let url = endpoint::blob(&self.upstream.base(), &self.target.repository, &self.digest);
-        let (protocol, deadline, at) = (Protocol::Http1, self.deadline, self.at());
-        let request = Request { method, url, headers, protocol, deadline, at };
+        // The response to HEAD has no body.
+        let bound = if method == Method::HEAD { Bound::Requests } else { Bound::Blobs };
+        let (protocol, deadline, call, at) = (Protocol::Http1, self.call.deadline(), &self.call, self.at());
+        let request = Request { method, url, headers, protocol, bound, deadline, call, at };
         self.upstream.send(&request, &self.scope).await
     }
 

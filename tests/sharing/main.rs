@@ -1,0 +1,46 @@
+//! Callers that share one registry: what one of them does at its own pace, or a thousand times, does not keep the others from
+//! the registry.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod blobs;
+mod fairness;
+mod gated;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use rexd::grpc::proto::{ListTagsRequest, registry_service_client::RegistryServiceClient};
+use support::status::Failure;
+use tonic::{Code, Request, Status, transport::Channel};
+
+const REGISTRY: &str = "registry.test:5000";
+
+/// Longer than anything here may take; a fact that does not come true fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lists the tags of a repository as the caller with this token, if there is one, within `timeout`.
+async fn list_tags(
+    client: &RegistryServiceClient<Channel>,
+    token: &str,
+    repository: &str,
+    timeout: Duration,
+) -> Result<(), Status> {
+    let mut request = Request::new(ListTagsRequest {
+        registry: REGISTRY.to_owned(),
+        repository: repository.to_owned(),
+        ..ListTagsRequest::default()
+    });
+    request.set_timeout(timeout);
+    if !token.is_empty() {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    client.clone().list_tags(request).await.map(drop)
+}
+
+/// The status says that a bound is reached, which one, and when to try again.
+fn assert_overloaded(status: Status, bound: &str) {
+    let failure = Failure::expect(status, Code::Unavailable, "OVERLOADED", bound);
+    assert!(failure.retry_ms().is_some_and(|ms| ms > 0), "{:?}", failure.details);
+    assert!(failure.status.message().contains(bound), "{:?}", failure.status);
+}
