@@ -84,8 +84,9 @@ impl Authenticator {
         scope: &Scope,
         credential: Option<&Credential>,
         refused: Option<&Token>,
+        call: &CallContext,
     ) -> Result<Token, RexError> {
-        let exchange = self.token_service.exchange(realm, scope, credential);
+        let exchange = self.token_service.exchange(realm, scope, credential, call);
         self.tokens.get(realm, scope, credential, refused, exchange).await
     }
 }

@@ -241,7 +241,7 @@ impl<'a> SignIn<'a> {
     }
 
     async fn token(&self, realm: &Realm, refused: Option<&Token>) -> Result<Token, RexError> {
-        self.auth.token(realm, self.scope, self.credential.as_ref(), refused).await
+        self.auth.token(realm, self.scope, self.credential.as_ref(), refused, self.call).await
     }
 
     fn pair(&self) -> Option<(&str, &SecretString)> {

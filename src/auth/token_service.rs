@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{At, Refusal, RexError},
-    http::{Pace, TokenRequest, Transport, Trust},
+    http::{CallContext, Pace, TokenRequest, Transport, Trust},
 };
 
 /// `expires_in` when the token service does not say (Docker token protocol).
@@ -52,6 +52,7 @@ impl TokenService {
         realm: &Realm,
         scope: &Scope,
         credential: Option<&Credential>,
+        call: &CallContext,
     ) -> Result<Token, RexError> {
         let at = self.transport.at(scope.repository());
         let trust = self
@@ -65,7 +66,7 @@ impl TokenService {
             Some(Secret::Password { username, password }) => (None, Some((username.as_str(), password))),
             Some(Secret::Bearer(_)) | None => (None, None),
         };
-        let exchange = Exchange { service: self, realm, scope, trust, at: &at };
+        let exchange = Exchange { service: self, realm, scope, trust, call, at: &at };
         if let Some(identity) = identity {
             let response = exchange.post(identity).await?;
             // ACR responds with 400, Artifactory with 401, others with 404 or 405 to a POST that they do not support.
@@ -84,6 +85,7 @@ struct Exchange<'a> {
     realm: &'a Realm,
     scope: &'a Scope,
     trust: Trust,
+    call: &'a CallContext,
     at: &'a At,
 }
 
@@ -156,7 +158,7 @@ impl Exchange<'_> {
         form: Option<SecretString>,
     ) -> Result<TokenResponse, RexError> {
         let from = url.host_str().unwrap_or_default().to_owned();
-        let request = TokenRequest { url, headers, form, at: self.at.clone() };
+        let request = TokenRequest { url, headers, form, call: self.call, at: self.at.clone() };
         let transport = &self.service.transport;
         let response = transport.send_token_request(self.trust, &self.service.pace, request).await?;
         let (status, retry_after) = (response.status(), response.retry_after());

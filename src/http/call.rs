@@ -2,13 +2,21 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher as _},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use crate::error::{At, RexError};
+
 /// How much of the time that is left is kept for the status of a call that gave up waiting: a tenth, at most this.
 const MAX_STATUS_MARGIN: Duration = Duration::from_millis(250);
+
+/// The most requests that one call sends: to the registry, to storage that it redirects to, to token services, retries included.
+/// The most expensive honest call takes fewer: five manifests of nested indexes, with a redirect and a retry each, are 20
+/// requests, and a sign-in adds 3. Redirects, challenges and retries have bounds of their own, but multiply to hundreds.
+const MAX_REQUESTS: u32 = 32;
 
 /// On whose behalf a call is made. Calls with the same share wait in the same queue, and each share has its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,18 +33,19 @@ impl Share {
     }
 }
 
-/// What all requests of one call have in common: its deadline, and on whose behalf it is made.
+/// What all requests of one call have in common: its deadline, on whose behalf it is made, and how many there may be.
 #[derive(Debug)]
 pub struct CallContext {
     deadline: Option<Instant>,
     share: Share,
+    sent: AtomicU32,
 }
 
 impl CallContext {
     /// The context of a call that its caller waits for until `deadline`.
     #[must_use]
     pub fn new(deadline: Option<Instant>, share: Share) -> Self {
-        Self { deadline, share }
+        Self { deadline, share, sent: AtomicU32::new(0) }
     }
 
     /// The caller's deadline. No wait begins that would pass it.
@@ -46,6 +55,20 @@ impl CallContext {
 
     pub(super) fn share(&self) -> Share {
         self.share
+    }
+
+    /// Counts a request that is about to be sent. It is an error when the call has sent as many as it may.
+    pub(super) fn count_request(&self, at: &At) -> Result<(), RexError> {
+        if self.sent.fetch_add(1, Relaxed) < MAX_REQUESTS {
+            return Ok(());
+        }
+        let problem = format!("the registry caused more than {MAX_REQUESTS} requests for one call");
+        Err(RexError::Validation { at: at.clone(), problem })
+    }
+
+    /// Starts the count again, for a call that has made progress.
+    pub(crate) fn reset_request_count(&self) {
+        self.sent.store(0, Relaxed);
     }
 
     /// When to give up a wait of at most `limit`: early enough for the status to arrive before the caller's deadline.
@@ -62,6 +85,17 @@ impl CallContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_sends_a_bounded_number_of_requests() {
+        let (call, at) = (CallContext::new(None, Share::of("")), At::default());
+        for _ in 0..2 {
+            assert!((0..MAX_REQUESTS).all(|_| call.count_request(&at).is_ok()));
+            assert!(matches!(call.count_request(&at), Err(RexError::Validation { .. })));
+            assert!(call.count_request(&at).is_err());
+            call.reset_request_count();
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_before_the_deadline_and_after_its_limit() {

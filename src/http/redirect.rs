@@ -35,7 +35,7 @@ pub(super) async fn follow(
         if at_registry {
             hop.headers_mut().extend(own_headers.clone());
         }
-        let response = wire.exchange(trust, request.protocol, hop, at).await?;
+        let response = wire.exchange(trust, request.protocol, hop, request.call, at).await?;
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(if at_registry { response } else { response.marked_as_foreign() });
         }

@@ -47,12 +47,14 @@ pub(crate) struct Request<'a> {
 
 /// A request to a token service. It may carry credentials, so no redirect of it is followed.
 #[derive(Debug)]
-pub(crate) struct TokenRequest {
+pub(crate) struct TokenRequest<'a> {
     pub(crate) url: Url,
     /// Headers, `Authorization` included.
     pub(crate) headers: HeaderMap,
     /// The form of a POST; without one, the request is a GET.
     pub(crate) form: Option<SecretString>,
+    /// The call that wants the token.
+    pub(crate) call: &'a CallContext,
     /// Registry and repository, for errors.
     pub(crate) at: At,
 }

@@ -124,7 +124,7 @@ impl Transport {
         &self,
         trust: Trust,
         pace: &Pace,
-        mut request: TokenRequest,
+        mut request: TokenRequest<'_>,
     ) -> Result<Response, RexError> {
         if self.guard.is_registry(&request.url) {
             // A gateway in front of the registry wants its headers on token requests too.

@@ -9,6 +9,7 @@ use tracing::Instrument as _;
 use url::Url;
 
 use super::{
+    call::CallContext,
     connect::Clients,
     egress::Trust,
     failure, rate_limit,
@@ -43,14 +44,16 @@ impl Wire {
         })
     }
 
-    /// Sends a request over a connection for origins of this `trust`.
+    /// Sends a request of a call over a connection for origins of this `trust`.
     pub(super) async fn exchange(
         &self,
         trust: Trust,
         protocol: Protocol,
         request: reqwest::Request,
+        call: &CallContext,
         at: &At,
     ) -> Result<Response, RexError> {
+        call.count_request(at)?;
         let span = tracing::info_span!(
             "upstream",
             otel.kind = "client",
@@ -75,7 +78,7 @@ impl Wire {
     pub(super) async fn exchange_token(
         &self,
         trust: Trust,
-        request: &TokenRequest,
+        request: &TokenRequest<'_>,
     ) -> Result<Response, RexError> {
         let method = if request.form.is_some() { Method::POST } else { Method::GET };
         let mut sent = reqwest::Request::new(method, request.url.clone());
@@ -85,7 +88,7 @@ impl Wire {
             sent.headers_mut().insert(header::CONTENT_TYPE, form_type);
             *sent.body_mut() = Some(form.expose_secret().to_owned().into());
         }
-        self.exchange(trust, Protocol::Any, sent, &request.at).await
+        self.exchange(trust, Protocol::Any, sent, request.call, &request.at).await
     }
 }
 

@@ -8,6 +8,7 @@ mod lists;
 mod manifests;
 mod pages;
 mod platforms;
+mod request_counts;
 mod retries;
 mod secrets;
 mod slow_bodies;

@@ -13,6 +13,8 @@ impl Blob {
     /// Requests everything from `position` on, and checks that the response is that.
     pub(super) async fn open(&mut self) -> Result<(), RexError> {
         let first_time = self.media_type.is_empty();
+        // A read that makes progress may resume any number of times.
+        self.call.reset_request_count();
         let range = match self.stop() {
             Some(end) => Some(format!("bytes={}-{}", self.position, end.saturating_sub(1))),
             None if self.position > 0 => Some(format!("bytes={}-", self.position)),
