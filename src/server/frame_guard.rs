@@ -1,5 +1,5 @@
 //! Checks the byte stream of an HTTP/2 connection for what hyper does not limit: a client preface that is not followed by
-//! a SETTINGS frame, and floods of control frames.
+//! a SETTINGS frame, and floods of frames.
 
 use std::{
     io::{self, IoSlice},
@@ -12,10 +12,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{
-    frames::{ControlFrameBudget, Scanner},
-    preface::PREFACE,
-};
+use super::{frame_budget::FrameBudget, frames::Scanner, preface::PREFACE};
 
 /// A connection whose preface has been read; hyper reads it again. A read fails when the peer breaks a limit, which
 /// closes the connection without GOAWAY: such a peer would ignore it.
@@ -27,7 +24,9 @@ pub(super) struct FrameGuard<T> {
     settings_timer: Option<Pin<Box<Sleep>>>,
     received: Scanner,
     sent: Scanner,
-    budget: ControlFrameBudget,
+    budget: FrameBudget,
+    /// The budget is used up, by what was read or by what was written.
+    over_budget: bool,
 }
 
 impl<T> FrameGuard<T> {
@@ -39,30 +38,32 @@ impl<T> FrameGuard<T> {
             settings_timer: Some(Box::pin(sleep_until(settings_deadline))),
             received: Scanner::default(),
             sent: Scanner::default(),
-            budget: ControlFrameBudget::new(Instant::now()),
+            budget: FrameBudget::new(Instant::now()),
+            over_budget: false,
         }
     }
 
     fn note_received(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (budget, settings_timer, mut within) = (&mut self.budget, &mut self.settings_timer, true);
+        let now = Instant::now();
         self.received.scan(bytes, |frame| {
             if frame.is_settings() {
                 *settings_timer = None;
             }
-            if frame.is_control() {
-                within &= budget.spend(Instant::now());
-            }
+            within &= budget.received(frame, now);
         });
-        if within { Ok(()) } else { Err(io::Error::other("too many PING, SETTINGS or RST_STREAM frames")) }
+        self.over_budget |= !within;
+        self.check_budget()
     }
 
     fn note_sent(&mut self, bytes: &[u8]) {
-        let budget = &mut self.budget;
-        self.sent.scan(bytes, |frame| {
-            if frame.is_content() {
-                budget.earn();
-            }
-        });
+        let (budget, mut within) = (&mut self.budget, true);
+        self.sent.scan(bytes, |frame| within &= budget.sent(frame));
+        self.over_budget |= !within;
+    }
+
+    fn check_budget(&self) -> io::Result<()> {
+        if self.over_budget { Err(io::Error::other("too many frames for the work done")) } else { Ok(()) }
     }
 }
 
@@ -73,6 +74,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for FrameGuard<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.check_budget()?;
         if !this.preface.is_empty() {
             let (now, later) = this.preface.split_at(this.preface.len().min(buffer.remaining()));
             buffer.put_slice(now);

@@ -1,139 +1,147 @@
-//! Reads the frame headers of an HTTP/2 byte stream (RFC 9113, section 4.1), and limits control frames.
-//!
-//! h2 limits the memory that a flood can use, but not the processor time: it answers every PING and SETTINGS, and treats a
-//! stream that is accepted and then reset as an ordinary cancellation. [`ControlFrameBudget`] bounds how many of these a peer may
-//! send, measured against the work that was done for it.
+//! Reads the frame headers of an HTTP/2 byte stream (RFC 9113, section 4.1).
 
-use std::time::Duration;
+/// The frame types of RFC 9113 (section 6) that are told apart here.
+pub(super) mod kind {
+    pub(in super::super) const DATA: u8 = 0x0;
+    pub(in super::super) const HEADERS: u8 = 0x1;
+    pub(in super::super) const RST_STREAM: u8 = 0x3;
+    pub(in super::super) const SETTINGS: u8 = 0x4;
+    pub(in super::super) const PING: u8 = 0x6;
+    pub(in super::super) const GOAWAY: u8 = 0x7;
+}
 
-use tokio::time::Instant;
-
-/// `DATA` frame type.
-const DATA: u8 = 0x0;
-/// `HEADERS` frame type.
-const HEADERS: u8 = 0x1;
-/// `RST_STREAM` frame type.
-const RST_STREAM: u8 = 0x3;
-/// `SETTINGS` frame type.
-const SETTINGS: u8 = 0x4;
-/// `PING` frame type.
-const PING: u8 = 0x6;
 /// The flag which makes a SETTINGS or PING frame an acknowledgement.
 const ACK: u8 = 0x1;
 
-/// The parts of a frame header that are used here.
+/// The parts of a frame that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
-    kind: u8,
+    /// The type; a name of [`kind`], or any other value.
+    pub(super) kind: u8,
     flags: u8,
+    /// Bytes of payload.
+    pub(super) length: u32,
+    /// The stream; 0 is the connection.
+    pub(super) stream: u32,
+    /// The error code of a RST_STREAM; 0 in any other frame.
+    pub(super) error_code: u32,
 }
 
 impl Frame {
     /// The frame a client's preface ends with.
     pub(super) fn is_settings(self) -> bool {
-        self.kind == SETTINGS && self.flags & ACK == 0
+        self.kind == kind::SETTINGS && !self.is_ack()
     }
 
-    /// Whether the frame makes the receiver work or answer without carrying a part of a call.
-    pub(super) fn is_control(self) -> bool {
-        match self.kind {
-            PING | SETTINGS => self.flags & ACK == 0,
-            RST_STREAM => true,
-            _ => false,
-        }
-    }
-
-    /// Carries a part of a call.
-    pub(super) fn is_content(self) -> bool {
-        matches!(self.kind, DATA | HEADERS)
+    /// Whether a SETTINGS or PING frame acknowledges another.
+    pub(super) fn is_ack(self) -> bool {
+        self.flags & ACK != 0
     }
 }
 
-/// Finds the frame headers in a byte stream that comes in arbitrary pieces; payloads are skipped, not looked at.
+/// Finds the frames in a byte stream that comes in arbitrary pieces. Payloads are skipped, except for the error code of a
+/// RST_STREAM.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    header: [u8; Self::HEADER_LEN],
+    /// The frame header, and the error code if there is one.
+    head: [u8; Self::HEADER_LEN + Self::ERROR_CODE_LEN],
     filled: usize,
     payload_left: usize,
 }
 
 impl Scanner {
     const HEADER_LEN: usize = 9;
+    const ERROR_CODE_LEN: usize = 4;
 
-    /// Calls `found` for each frame whose header ends within `bytes`.
+    /// Calls `found` for each frame whose header ends within `bytes`; for a RST_STREAM, whose error code does.
     pub(super) fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
         while !bytes.is_empty() {
             let skipped = self.payload_left.min(bytes.len());
             self.payload_left -= skipped;
             let (_, rest) = bytes.split_at(skipped);
-            let (head, rest) = rest.split_at(rest.len().min(Self::HEADER_LEN - self.filled));
-            for (slot, byte) in self.header.iter_mut().skip(self.filled).zip(head) {
+            let (head, rest) = rest.split_at(rest.len().min(self.head_len() - self.filled));
+            for (slot, byte) in self.head.iter_mut().skip(self.filled).zip(head) {
                 *slot = *byte;
             }
             self.filled += head.len();
-            if self.filled == Self::HEADER_LEN {
-                let [high, middle, low, kind, flags, ..] = self.header;
-                self.payload_left = u32::from_be_bytes([0, high, middle, low]) as usize;
-                self.filled = 0;
-                found(Frame { kind, flags });
+            if self.filled == self.head_len() {
+                found(self.take_frame());
             }
             bytes = rest;
         }
     }
-}
 
-/// How many control frames a peer may still send.
-///
-/// A burst of 1,000, 100 more a second, and one more for each frame of a call that was sent to it: callers which measure
-/// bandwidth send a PING for a DATA frame (grpc-go's BDP estimator), and one that cancels a stream it got something from
-/// has paid for the cancellation.
-#[derive(Debug)]
-pub(super) struct ControlFrameBudget {
-    left: u32,
-    refilled: Instant,
-}
-
-impl ControlFrameBudget {
-    const BURST: u32 = 1000;
-    /// 100 a second.
-    const REFILL_EVERY: Duration = Duration::from_millis(10);
-
-    pub(super) fn new(now: Instant) -> Self {
-        Self { left: Self::BURST, refilled: now }
-    }
-
-    /// Takes one; false when none is left.
-    pub(super) fn spend(&mut self, now: Instant) -> bool {
-        let due = now.saturating_duration_since(self.refilled).as_millis() / Self::REFILL_EVERY.as_millis();
-        if due > 0 {
-            let due = u32::try_from(due).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(due).min(Self::BURST);
-            self.refilled = now;
+    /// How many bytes of the frame that has begun are kept.
+    fn head_len(&self) -> usize {
+        let [high, middle, low, kind, ..] = self.head;
+        let has_code = kind == kind::RST_STREAM && u32::from_be_bytes([0, high, middle, low]) >= 4;
+        if self.filled >= Self::HEADER_LEN && has_code {
+            Self::HEADER_LEN + Self::ERROR_CODE_LEN
+        } else {
+            Self::HEADER_LEN
         }
-        let left = self.left.checked_sub(1);
-        self.left = left.unwrap_or(0);
-        left.is_some()
     }
 
-    /// Gives one back.
-    pub(super) fn earn(&mut self) {
-        self.left = self.left.saturating_add(1).min(Self::BURST);
+    /// The frame whose head is complete; begins the next.
+    fn take_frame(&mut self) -> Frame {
+        let [high, middle, low, kind, flags, s0, s1, s2, s3, c0, c1, c2, c3] = self.head;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        let code = if self.filled > Self::HEADER_LEN { [c0, c1, c2, c3] } else { [0; 4] };
+        self.payload_left = (length as usize).saturating_sub(self.filled - Self::HEADER_LEN);
+        self.filled = 0;
+        Frame {
+            kind,
+            flags,
+            length,
+            // The first bit is reserved (section 4.1).
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+            error_code: u32::from_be_bytes(code),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Frame {
+    /// A frame of this type on this stream.
+    pub(super) fn new(kind: u8, stream: u32, length: u32) -> Self {
+        Self { kind, flags: 0, length, stream, error_code: 0 }
+    }
+
+    /// The same frame as an acknowledgement.
+    pub(super) fn ack(self) -> Self {
+        Self { flags: ACK, ..self }
+    }
+
+    /// The same frame with this error code.
+    pub(super) fn with_code(self, error_code: u32) -> Self {
+        Self { error_code, ..self }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        kind::{DATA, PING, RST_STREAM, SETTINGS},
+        *,
+    };
 
     const STREAM: &[u8] = &[
         0, 0, 0, SETTINGS, 0, 0, 0, 0, 0, // an empty SETTINGS
-        0, 0, 3, DATA, 1, 0, 0, 0, 1, PING, PING, PING, // DATA whose payload looks like frame types
+        0, 0, 3, DATA, 0, 0x80, 0, 0, 1, PING, PING, PING, // DATA whose payload looks like frame types
+        0, 0, 4, RST_STREAM, 0, 0, 0, 1, 1, 0, 0, 0, 8, // CANCEL
+        0, 0, 2, RST_STREAM, 0, 0, 0, 0, 3, 9, 9, // too short for an error code
         0, 0, 8, PING, ACK, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8,
     ];
 
     #[test]
     fn frames_are_found_however_the_bytes_are_cut() {
-        let whole = [(SETTINGS, 0), (DATA, 1), (PING, ACK)].map(|(kind, flags)| Frame { kind, flags });
+        let whole = [
+            Frame::new(SETTINGS, 0, 0),
+            Frame::new(DATA, 1, 3),
+            Frame::new(RST_STREAM, 257, 4).with_code(8),
+            Frame::new(RST_STREAM, 3, 2),
+            Frame::new(PING, 0, 8).ack(),
+        ];
         for piece in 1..=STREAM.len() {
             let (mut scanner, mut found) = (Scanner::default(), Vec::new());
             for bytes in STREAM.chunks(piece) {
@@ -141,28 +149,5 @@ mod tests {
             }
             assert_eq!(found, whole, "in pieces of {piece}");
         }
-    }
-
-    #[test]
-    fn acknowledgements_are_not_control_frames() {
-        assert!(!Frame { kind: PING, flags: ACK }.is_control());
-        assert!(!Frame { kind: SETTINGS, flags: ACK }.is_control());
-        assert!(Frame { kind: PING, flags: 0 }.is_control());
-    }
-
-    #[test]
-    fn an_allowance_ends_and_comes_back_with_time_and_with_work() {
-        let start = Instant::now();
-        let mut budget = ControlFrameBudget::new(start);
-        let spent = (0..ControlFrameBudget::BURST + 5).filter(|_| budget.spend(start)).count();
-        assert_eq!(spent, ControlFrameBudget::BURST as usize);
-
-        let later = start + Duration::from_secs(1);
-        let spent = (0..ControlFrameBudget::BURST).filter(|_| budget.spend(later)).count();
-        assert_eq!(spent, 100, "a second gives 100");
-
-        budget.earn();
-        assert!(budget.spend(later));
-        assert!(!budget.spend(later));
     }
 }

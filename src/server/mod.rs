@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `accept`, `admission` | accept connections, within the limits for all peers and for each |
 //! | `connection`, `tls`, `preface` | one connection from accept to close |
-//! | `frame_guard`, `frames` | what a peer's HTTP/2 frames may cost |
+//! | `frame_guard`, `frames`, `frame_budget` | what a peer's HTTP/2 frames may cost |
 //! | `cork`, `write_stall` | writes: gathered into few system calls, and the limit on a peer that takes none |
 //! | `stream_executor` | runs the streams of a connection, each with its watchdog |
 //! | `content_type` | HTTP 415 for requests that are not gRPC |
@@ -26,6 +26,7 @@ mod admission;
 mod connection;
 mod content_type;
 mod cork;
+mod frame_budget;
 mod frame_guard;
 mod frames;
 mod health;

@@ -14,6 +14,8 @@ mod content_type;
 mod drain;
 mod file_descriptors;
 mod floods;
+mod frame_floods;
+mod honest_readers;
 mod lifetime;
 mod limits;
 mod ops;

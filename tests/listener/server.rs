@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use rexd::server::{Peer, Readiness, Server, Settings, add_reflection, tls};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
@@ -23,6 +25,9 @@ use crate::ops::get;
 
 /// Longer than any test waits.
 pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+
+/// A frame of the body that `/test.TestService/Read` responds with.
+pub(crate) const READ_FRAME_BYTES: usize = 64 * 1024;
 
 /// A server in a task of this process.
 pub(crate) struct Running {
@@ -71,7 +76,7 @@ pub(crate) async fn start_with_tls(settings: Settings, tls: Option<tls::Files>) 
 }
 
 /// `/test.TestService/Hold` answers after the milliseconds in the header `x-ms`; `/test.TestService/Stream` answers at once with a stream
-/// that has no message, ever. The answer tells in `x-peer` and `x-identity` who the caller is.
+/// that has no message, ever; `/test.TestService/Read` with as many bytes as the header `x-bytes` says. The answer tells in `x-peer` and `x-identity` who the caller is.
 #[derive(Clone)]
 struct TestService(Arc<AtomicUsize>);
 
@@ -109,6 +114,13 @@ impl tower_service::Service<Request<Body>> for TestService {
                 });
                 let body = StreamBody::new(stream).map_err(|never: Infallible| -> Status { match never {} });
                 Response::new(Body::new(body))
+            } else if request.uri().path().ends_with("/Read") {
+                drop(call);
+                let bytes: usize = request.headers()["x-bytes"].to_str().unwrap().parse().unwrap();
+                let frames =
+                    std::iter::repeat_n(Bytes::from_static(&[0; READ_FRAME_BYTES]), bytes / READ_FRAME_BYTES)
+                        .map(|data| Ok::<_, Status>(Frame::data(data)));
+                Response::new(Body::new(StreamBody::new(tokio_stream::iter(frames))))
             } else {
                 let ms = request.headers().get("x-ms").map_or("0", |ms| ms.to_str().unwrap());
                 sleep(Duration::from_millis(ms.parse().unwrap())).await;
