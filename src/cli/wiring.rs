@@ -132,6 +132,7 @@ fn settings(
         registry: registry.clone(),
         url,
         credentials: own.chain(shared).collect(),
+        page_parameters: entry.page_parameters.clone(),
         http: HttpSettings {
             listed,
             ca_file: entry.ca_file.clone(),

@@ -20,6 +20,7 @@ mod exchange;
 mod link;
 mod manifest;
 mod page;
+mod page_query;
 mod page_token;
 mod ping;
 

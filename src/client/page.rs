@@ -6,12 +6,12 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use url::form_urlencoded;
 
 use super::{
     Client, Listing, endpoint,
     exchange::{expect_success, get, named},
     link::{self, Next},
+    page_query::{self, MAX_PAGE_SIZE},
     page_token::PageToken,
 };
 use crate::{
@@ -22,11 +22,11 @@ use crate::{
     upstream::Upstream,
 };
 
-/// ECR and ACR refuse larger pages.
-const MAX_PAGE_SIZE: usize = 1000;
-
 /// The page size after a registry refused `n`. Quay once refused more than this.
 const CAUTIOUS_PAGE_SIZE: usize = 100;
+
+/// What a caller can do about a token that is refused though it is not damaged.
+const BEGIN_AGAIN: &str = "begin the list again, without a token";
 
 /// Which page.
 #[derive(Debug, Clone)]
@@ -67,7 +67,14 @@ impl Client {
         let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, call };
         let size = request.size.clamp(1, MAX_PAGE_SIZE);
         match &request.token {
-            Some(token) => walk.page(token.query.as_deref(), token.clone(), size).await,
+            Some(token) => {
+                let query = token.query.as_deref();
+                // The token was read before the registry was known, and with it which parameters it may have.
+                page_query::check(query.unwrap_or_default(), upstream.page_parameters()).map_err(
+                    |problem| RexError::invalid("page_token", format!("{problem}; {BEGIN_AGAIN}")),
+                )?;
+                walk.page(query, token.clone(), size).await
+            }
             None => walk.first_page(size).await,
         }
     }
@@ -104,7 +111,7 @@ impl Walk<'_> {
                 self.invalid(format!("the list has more than {} pages", self.client.limits.max_pages))
             );
         }
-        let query = query.map(clamp_n);
+        let query = query.map(page_query::clamp_n);
         let response = self.fetch(query.as_deref()).await?;
         let next = link::next(response.headers());
         let all = self.names(response).await?;
@@ -119,7 +126,10 @@ impl Walk<'_> {
         } else {
             match next {
                 Next::End => None,
-                Next::Query(next) if Some(&next) != query.as_ref() => Some(from.following(next, last)),
+                Next::Query(next) if Some(&next) != query.as_ref() => {
+                    self.check_link(&next)?;
+                    Some(from.following(next, last))
+                }
                 Next::Query(_) => {
                     return Err(self.invalid("the Link of a page points to that page".to_owned()));
                 }
@@ -129,6 +139,12 @@ impl Walk<'_> {
             }
         };
         Ok(Page { entries, next })
+    }
+
+    /// A token with this query would be refused. The list must not end here without an error instead.
+    fn check_link(&self, query: &str) -> Result<(), RexError> {
+        page_query::check(query, self.upstream.page_parameters())
+            .map_err(|problem| self.invalid(format!("the Link of a page {problem}")))
     }
 
     async fn fetch(&self, query: Option<&str>) -> Result<Response, RexError> {
@@ -202,18 +218,4 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Names>, D::Erro
 /// Whether a registry may have refused the page size: Quay and others respond with 400 or 413.
 fn is_about_n(error: &RexError) -> bool {
     matches!(error, RexError::Validation { at, .. } if matches!(at.http_status, Some(400 | 413)))
-}
-
-/// Limits `n` in a token's query, which a registry or a forger may have chosen (CVE-2023-2253).
-fn clamp_n(query: &str) -> String {
-    let too_many = |value: &str| value.parse::<usize>().map_or(true, |n| n > MAX_PAGE_SIZE);
-    if !form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == "n" && too_many(&value)) {
-        return query.to_owned();
-    }
-    let mut clamped = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let over = name == "n" && too_many(&value);
-        clamped.append_pair(&name, if over { "1000" } else { &value });
-    }
-    clamped.finish()
 }

@@ -3,7 +3,7 @@
 //!
 //! A token carries its list and the query of the registry's next page. It carries no host and no path, and its list must
 //! match the request's, so a token cannot direct a request elsewhere. The checksum detects damage; it is no protection
-//! against forgery.
+//! against forgery. So `page_query` checks the parameters of a token's query before it is sent.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};

@@ -78,6 +78,12 @@ pub struct Registry {
     pub token_realms: Vec<WebOrigin>,
     /// Origins that this registry may redirect to even though their addresses are private.
     pub trusted_origins: Vec<WebOrigin>,
+    /// Names of query parameters that the registry's links to the next page of a list may have, besides the usual ones such
+    /// as `n`, `last` and `next_page`. A page token carries them and can be forged. So name only parameters that choose a
+    /// part of the list. `ns` is never allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(pattern("^[A-Za-z0-9_.-]{1,64}$")))]
+    pub page_parameters: Vec<String>,
     /// Most requests to this registry at the same time, except requests for blobs. Further calls wait, each caller's in turn.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_requests: usize,
@@ -105,6 +111,7 @@ impl Default for Registry {
             credentials: None,
             token_realms: Vec::new(),
             trusted_origins: Vec::new(),
+            page_parameters: Vec::new(),
             // 640 requests a second at 100 ms each: several for each of hundreds of callers. HTTP/2 servers admit at least
             // 100 streams on a connection (RFC 9113 section 6.5.2), so that none of them waits for a stream.
             max_concurrent_requests: 64,

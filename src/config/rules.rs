@@ -125,6 +125,12 @@ fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {
     needs(registry.proxy_password_file.is_some(), "proxy_password_file", "proxy_username", username);
 
     headers(&key("headers"), registry, report);
+    if registry.page_parameters.iter().any(|name| name.eq_ignore_ascii_case("ns")) {
+        report.rule(
+            &[&key("page_parameters")],
+            "must not have ns: a forged page token could make a mirror ask any registry",
+        );
+    }
 }
 
 /// Header names are the same in any case; a map's keys are not.

@@ -26,19 +26,20 @@ const DOCKER_HUB_REALM: &str = "https://auth.docker.io";
 pub(crate) struct Upstream {
     transport: Arc<Transport>,
     auth: Authenticator,
+    page_parameters: Vec<String>,
 }
 
 impl Upstream {
     /// Reads every file that the settings name. A file that cannot be used is an error that names it.
     pub(crate) fn new(settings: Settings) -> Result<Self, SetupError> {
-        let Settings { registry, url, mut http, credentials } = settings;
+        let Settings { registry, url, mut http, credentials, page_parameters } = settings;
         if registry.is_docker_hub() {
             http.token_realms.extend(DOCKER_HUB_REALM.parse());
         }
         let transport = Arc::new(Transport::new(&registry, &url, http)?);
         let auth = Authenticator::new(Arc::clone(&transport), &credentials)
             .map_err(|problem| SetupError { registry: registry.to_string(), problem })?;
-        Ok(Self { transport, auth })
+        Ok(Self { transport, auth, page_parameters })
     }
 
     pub(crate) fn registry(&self) -> &Registry {
@@ -48,6 +49,11 @@ impl Upstream {
     /// `<url>/v2/`, the root of the API (OCI Distribution Specification, end-1).
     pub(crate) fn base(&self) -> Url {
         self.transport.base()
+    }
+
+    /// Parameters that the configuration allows in this registry's links to the next page.
+    pub(crate) fn page_parameters(&self) -> &[String] {
+        &self.page_parameters
     }
 
     /// Registry and repository, for errors.

@@ -15,6 +15,8 @@ pub struct Settings {
     pub http: http::Settings,
     /// Where credentials come from. Of the docker configs, the most specific entry wins.
     pub credentials: Vec<CredentialSource>,
+    /// Parameters that this registry's links to the next page may have, besides the usual ones.
+    pub page_parameters: Vec<String>,
 }
 
 /// The host of Docker Hub's API. Image references name another one.

@@ -130,6 +130,14 @@ registries:
     "registries: {docker.io: {headers: {X-A: a, x-a: b}}}",
     "headers.x-a: is the same header as X-A"
 )]
+#[case::page_parameter_of_mirrors(
+    "registries: {docker.io: {page_parameters: [from, NS]}}",
+    "page_parameters: must not have ns"
+)]
+#[case::page_parameter_that_is_no_name(
+    "registries: {docker.io: {page_parameters: [a, 'n&ns']}}",
+    "registries.\"docker.io\".page_parameters.1: "
+)]
 #[case::no_such_file(
     "docker_configs: [/nonexistent/a]",
     "docker_configs.0: /nonexistent/a cannot be read: No such file"

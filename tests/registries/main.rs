@@ -6,6 +6,7 @@ mod bodies;
 mod errors;
 mod lists;
 mod manifests;
+mod page_parameters;
 mod pages;
 mod platforms;
 mod request_counts;

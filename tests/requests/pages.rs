@@ -1,7 +1,9 @@
 //! Page sizes and page tokens.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rexd::grpc::proto::{ListCatalogRequest, ListTagsRequest};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     REGISTRY, Setting,
@@ -109,4 +111,59 @@ async fn a_page_size_is_100_unless_given_and_1000_at_most() {
         setting.client.list_catalog(catalog(page_size, "")).await.unwrap();
         assert!(setting.registry.missing().is_empty(), "page_size {page_size}");
     }
+}
+
+/// A token whose checksum is right, for the tags of `org/app`, with a query that no registry sent.
+fn forged(query: &str) -> String {
+    let json = json!({ "r": REGISTRY, "p": "org/app", "q": query, "s": 0, "n": 1 }).to_string();
+    let mut bytes = json.into_bytes();
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend(&checksum[..8]);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[tokio::test]
+async fn a_forged_token_with_a_parameter_that_does_not_choose_a_page_is_invalid() {
+    let mut setting = Setting::new(false).await;
+    for query in [
+        "ns=evil.test",
+        "n=2&last=b&ns=evil.test",
+        "NS=evil.test",
+        "n=2&scope=repository:org/other:pull",
+        "scope=",
+        "service=x",
+        "access_token=x",
+        "%6e=2",
+        "%6es=evil.test",
+        "n%73=evil.test",
+        "n=2&n=3",
+        "last=a&last=b",
+        "last=a;ns=evil.test",
+        "last=a&;ns=evil.test",
+        "n\ts=evil.test",
+        "\tns=evil.test",
+        "N=2",
+        "n =2",
+        "+n=2",
+        "ns",
+        "x",
+        "=x",
+        "last[]=a",
+        "last=a&\r\nns=evil.test",
+        "last=a&amp;ns=evil.test",
+    ] {
+        setting.finds_wrong("page_token", [Call::Tags(tags(2, &forged(query)))]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_forged_token_can_choose_another_part_of_its_own_list_and_no_more() {
+    let mut setting = Setting::new(false).await;
+    let page = Reply::json(&json!({ "tags": ["z"] }));
+    // An ampersand and a hash that are percent-encoded stay inside the value.
+    setting.registry.on("GET", "/v2/org/app/tags/list?last=a%26ns%3Devil.test%23&n=1000", [page]);
+    let token = forged("last=a%26ns%3Devil.test%23&n=9999");
+    let page = setting.client.list_tags(tags(2, &token)).await.unwrap().into_inner();
+    assert_eq!(page.tags, ["z"]);
+    assert!(setting.registry.missing().is_empty(), "{:?}", setting.registry.requests());
 }

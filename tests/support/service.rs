@@ -101,6 +101,7 @@ pub fn settings(name: &str, address: SocketAddr) -> Settings {
         registry: name.parse().unwrap(),
         url: format!("http://{address}").parse().unwrap(),
         credentials: Vec::new(),
+        page_parameters: Vec::new(),
         http: HttpSettings {
             listed: true,
             ca_file: None,
