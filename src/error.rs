@@ -1,27 +1,27 @@
 //! [`RexError`]: everything that can go wrong between a caller and a registry.
 //!
-//! A variant is a row of the API's error table, so that one function can map it to a status without guessing. Messages
-//! are for callers: they say what failed, where, and what to do. They never hold a credential, a token, a query string
-//! or a body of the registry's; causes are kept as sources, for the log.
+//! Each variant is a row of the API's error table, so one function can map every error to a status. Messages are for
+//! callers: they say what failed, where, and what to do. They never contain a credential, a token, a query string or a
+//! response body. Causes are kept as sources for the log.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 /// The domain of every `google.rpc.ErrorInfo` that the service sends.
 pub const ERROR_DOMAIN: &str = "rexd.registry.v1";
 
-/// A cause, kept for the log. Shared, because one failed sign-in is reported to every call that waited for it.
+/// A cause, kept for the log. It is shared because one failed sign-in is reported to every call that waited for it.
 pub type Cause = Arc<dyn Error + Send + Sync + 'static>;
 
-/// What a caller asked of a registry when it failed; becomes the metadata of `google.rpc.ErrorInfo`.
+/// Where an error happened. Becomes the metadata of `google.rpc.ErrorInfo`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct At {
     /// The registry's canonical name.
     pub registry: String,
-    /// The repository, where the operation has one.
+    /// The repository, if the operation has one.
     pub repository: Option<String>,
-    /// The status of the registry's answer, where one came.
+    /// The HTTP status of the registry's response, if there was one.
     pub http_status: Option<u16>,
-    /// The first `errors[].code` of the registry's answer (OCI Distribution Specification, "Error Codes").
+    /// The first `errors[].code` of the registry's response (OCI Distribution Specification, "Error Codes").
     pub oci_code: Option<String>,
 }
 
@@ -38,18 +38,18 @@ impl fmt::Display for At {
 /// How a registry refused a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// 401: it wants credentials, or other ones.
+    /// 401: the registry requires credentials, or does not accept those that were sent.
     Unauthenticated,
-    /// 403: it knows who asks and says no.
+    /// 403: the registry accepts the credentials and denies access.
     Denied,
 }
 
-/// What a registry does not have.
+/// What was not found in a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
-    /// No such repository, or none that this sign-in may see.
+    /// The repository does not exist, or these credentials may not see it.
     Repository,
-    /// The repository has no such tag or manifest, or the index none for the platform.
+    /// The repository has no such tag or manifest, or the index has no manifest for the platform.
     Manifest,
     /// The repository has no such blob.
     Blob,
@@ -68,13 +68,13 @@ impl fmt::Display for Missing {
 /// Which of the service's own time limits ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// For a connection, TLS included.
+    /// The time to connect, TLS handshake included.
     Connect,
-    /// For the head of an answer.
+    /// The time to the head of a response.
     Headers,
-    /// For the next bytes of a body.
+    /// The time to the next bytes of a body.
     Body,
-    /// For the whole of a body that is read into memory.
+    /// The time to read a whole body into memory.
     WholeBody,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "no connection",
-            Self::Headers => "no answer",
+            Self::Headers => "no response",
             Self::Body => "no further bytes of the body",
             Self::WholeBody => "no complete body",
         })
@@ -92,7 +92,7 @@ impl fmt::Display for Wait {
 /// Everything that can go wrong; the variants are the rows of the API's error table.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RexError {
-    /// The request breaks the specification's grammar; nothing was sent to any registry.
+    /// The request breaks the specification's grammar. Nothing was sent to any registry.
     #[error("{field}: {problem}")]
     InvalidArgument {
         /// The field of the request.
@@ -101,39 +101,39 @@ pub enum RexError {
         problem: String,
     },
 
-    /// The service wants to know who calls, and the call does not show it.
+    /// The service requires callers to identify themselves, and the call has no valid credential.
     #[error("caller unknown: {problem}")]
     CallerUnknown {
-        /// What was shown, and what to show.
+        /// What the call presented, and what it must present.
         problem: String,
     },
 
-    /// The caller is known, and was not granted the target.
+    /// The caller is identified, but has no grant for the target.
     #[error("{at}: not allowed: {problem}")]
     CallerNotAllowed {
         /// Where.
         at: At,
-        /// Who, and what the operator may change.
+        /// The caller, and what the operator can change.
         problem: String,
     },
 
-    /// Policy or the address guard refuses the target.
+    /// The policy or the egress guard refuses the target.
     #[error("{at}: not allowed: {problem}")]
     RegistryNotAllowed {
         /// Where.
         at: At,
-        /// Which rule, and what the operator may change.
+        /// The rule, and what the operator can change.
         problem: String,
     },
 
-    /// Name resolution, connection, TLS, or a connection that broke.
+    /// Name resolution, connecting or TLS failed, or a connection broke.
     #[error("{at}: {problem}")]
     Network {
         /// Where.
         at: At,
         /// Which step failed.
         problem: String,
-        /// The cause, without any URL.
+        /// The cause, without a URL.
         #[source]
         cause: Option<Cause>,
     },
@@ -143,7 +143,7 @@ pub enum RexError {
     Timeout {
         /// Where.
         at: At,
-        /// What was waited for.
+        /// What did not happen in time.
         wait: Wait,
         /// The limit.
         limit: Duration,
@@ -160,18 +160,18 @@ pub enum RexError {
         problem: String,
     },
 
-    /// The registry has no such thing.
+    /// The registry does not have the repository, manifest or blob.
     #[error("{at}: {missing} {name} not found")]
     NotFound {
         /// Where.
         at: At,
-        /// What kind of thing.
+        /// Its kind.
         missing: Missing,
         /// Its name: a reference, a digest, or the repository.
         name: String,
     },
 
-    /// The registry answered 429.
+    /// The registry responded with 429.
     #[error("{at}: the registry limits the rate of requests{}", wait_hint(.retry_after))]
     RateLimit {
         /// Where.
@@ -180,7 +180,7 @@ pub enum RexError {
         retry_after: Option<Duration>,
     },
 
-    /// The registry answered 5xx.
+    /// The registry responded with 5xx.
     #[error("{at}: the registry failed with status {}", .at.http_status.unwrap_or_default())]
     Server {
         /// Where.
@@ -194,23 +194,23 @@ pub enum RexError {
     Unsupported {
         /// Where.
         at: At,
-        /// What is not offered.
+        /// What the registry does not offer.
         problem: String,
     },
 
-    /// A read begins past the end of the blob.
+    /// The requested offset is past the end of the blob.
     #[error("{at}: offset {offset} is past the end of the blob{}", size_hint(.size))]
     Range {
         /// Where.
         at: At,
-        /// The offset asked for, in bytes.
+        /// The requested offset in bytes.
         offset: u64,
-        /// The blob's size in bytes, where the registry told it.
+        /// The blob's size in bytes, if the registry sent it.
         size: Option<u64>,
     },
 
-    /// The registry's answer is malformed.
-    #[error("{at}: invalid answer: {problem}")]
+    /// The registry's response is malformed.
+    #[error("{at}: invalid response: {problem}")]
     Validation {
         /// Where.
         at: At,
@@ -223,16 +223,16 @@ pub enum RexError {
     Integrity {
         /// Where.
         at: At,
-        /// What was expected and what came.
+        /// What was expected, and what was received.
         problem: String,
     },
 
-    /// An answer is larger than its limit.
+    /// A response is larger than its limit.
     #[error("{at}: the {what} is larger than the limit of {limit} bytes")]
     TooLarge {
         /// Where.
         at: At,
-        /// Which answer: "manifest", "list page", …
+        /// The kind of response: "manifest", "list page", …
         what: &'static str,
         /// The limit in bytes.
         limit: usize,
@@ -249,7 +249,7 @@ pub enum RexError {
 }
 
 impl RexError {
-    /// Where it happened; `None` for errors that never got as far as a registry.
+    /// Where the error happened. `None` for errors that concern no registry.
     #[must_use]
     pub fn at(&self) -> Option<&At> {
         match self {

@@ -1,33 +1,43 @@
 //! `rexd`: one gRPC service that gives every caller, in any language, the operations of container registries.
 //!
-//! This crate doc is the map of the house; arrows point down only, a request travels down once and its answer comes up
-//! once.
+//! This page is the map of the crate. A module imports only from modules below it: a request passes down through the
+//! layers once, and its response comes up once.
 //!
 //! | layer | module | what it is for |
 //! |---|---|---|
-//! | 4 | [`cli`] | the commands; wiring only |
-//! | 4 | [`config`] | file, environment and flags make one validated configuration |
-//! | 4 | [`telemetry`] | logs and traces |
-//! | 4 | [`server`] | the listener: connections, TLS, health, ops endpoints, drain |
-//! | 4 | [`grpc`] | the five handlers: parse, admit, call, encode |
-//! | 4 | [`callers`] | who calls: tokens and certificates |
-//! | 4 | [`policy`] | which registry, and what of it, a caller may read |
-//! | 3 | [`client`] | the Distribution API, one operation a file |
-//! | 2 | [`transport`] | the only user of reqwest: send, sign in, retry, guard |
+//! | 6 | [`cli`] | the commands; connects the other modules |
+//! | 6 | [`config`] | file, environment and flags make one validated configuration |
+//! | 6 | [`telemetry`] | logs and traces |
+//! | 6 | [`server`] | the listener: connections, TLS, health, ops endpoints, shutdown |
+//! | 5 | [`grpc`] | the five handlers: parse, authorize, call, encode |
+//! | 5 | [`callers`] | identifies callers by token or certificate |
+//! | 5 | [`policy`] | decides which registries and repositories a caller may read |
+//! | 4 | [`client`] | the Distribution API, one operation in each file |
+//! | 3 | [`upstream`] | one registry: the loop of send, challenge and retry |
+//! | 2 | [`auth`] | challenges, credentials and tokens of one registry |
+//! | 2 | [`mod@http`] | one guarded exchange: connections, redirects, retries, limits; the only user of reqwest |
 //! | 1 | [`oci`] | names, references, digests, the streaming verifier; no I/O |
-//! | 1 | [`error`] | `RexError` |
-//! | 1 | `reloaded_file` | files that change while the service runs |
-//! | – | [`demo`] | the embedded sample registry, which the tests use too |
+//! | 1 | [`error`] | [`RexError`] |
+//! | 1 | `reloaded_file`, `secret` | files that change while the service runs; secrets from files |
+//! | – | [`demo`] | the embedded sample registry, which the tests also use |
 //!
-//! Layers 1 to 3 are a registry client that knows nothing of gRPC; `tests/layers.rs` keeps it so.
+//! Within layer 2, `auth` is above `http`. Layers 1 to 4 are a registry client without gRPC. `tests/layers.rs` fails on an
+//! import that breaks these rules.
 //!
-//! # The way of one request
+//! # The path of a request
 //!
-//! `StreamBlob`: `grpc` receives the call -> `callers` tells who makes it -> `grpc::convert` makes registry, repository
-//! and digest of it -> `policy` admits caller and registry -> `client`'s `blob` asks `endpoint` for the URL and the
-//! token's scope -> `transport` signs in, sends, retries -> `client::blob` wraps the body with the verifier ->
-//! `grpc::frame` makes messages, `grpc::body` sends them -> HTTP/2. Nothing on this way is a task of its own: the stream
-//! is polled, so that HTTP/2 flow control reaches the upstream socket, and dropping it cancels upstream.
+//! `StreamBlob`:
+//!
+//! 1. `grpc` receives the call, and `callers` identifies the caller.
+//! 2. `grpc::convert` parses registry, repository and digest, and `policy` checks that the caller may read them.
+//! 3. `client::blob` builds the URL (`endpoint`) and passes the request to the registry's `upstream`.
+//! 4. `upstream` asks `auth` for the `Authorization` header and sends the request through `http`. After a challenge it
+//!    sends the request again, signed in.
+//! 5. `client::blob` hashes the body as it is read.
+//! 6. `grpc::frame` makes messages of it, and `grpc::body` passes them to HTTP/2.
+//!
+//! None of these steps spawns a task. The stream is polled, so HTTP/2 flow control reaches the upstream socket, and
+//! dropping the stream cancels the upstream request.
 
 pub mod auth;
 pub mod callers;

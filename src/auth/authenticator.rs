@@ -1,4 +1,4 @@
-//! Everything that signing in to one registry needs, shared by all its calls.
+//! The state of signing in to one registry, which all its calls share.
 
 use std::sync::Arc;
 
@@ -18,8 +18,7 @@ use crate::{
     http::{Bound, CallContext, Protocol, Request, Transport},
 };
 
-/// Signs in to one registry. It asks the network through [`Transport`] for two things only: the challenge of `/v2/`, and
-/// tokens.
+/// Signs in to one registry. It uses [`Transport`] for two requests only: for the challenge of `/v2/`, and for tokens.
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     transport: Arc<Transport>,
@@ -76,7 +75,7 @@ impl Authenticator {
             .await
     }
 
-    /// The token for a scope, from the cache or from one exchange that all callers without it share. `refused` is a token
+    /// The token for a scope, from the cache or from one exchange that all waiting callers share. `refused` is a token
     /// that the registry no longer accepts.
     pub(super) async fn token(
         &self,

@@ -7,14 +7,14 @@ use url::Url;
 /// Longer values are ignored. Real challenges have a few hundred bytes.
 const MAX_BYTES: usize = 4096;
 
-/// The authentication scheme that a registry asks for.
+/// The authentication scheme that a registry requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthScheme {
     /// None: the registry responds without authentication.
     None,
     /// A user name and a password.
     Basic,
-    /// A token of its token service.
+    /// A token from the registry's token service.
     Bearer,
 }
 

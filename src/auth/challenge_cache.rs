@@ -3,8 +3,9 @@
 //! Kinds are kept apart because some registries challenge them differently: Harbor wants Basic for its catalog and tokens
 //! for everything else. A kind without a challenge of its own uses the one of `/v2/`.
 //!
-//! Nothing is kept for ever. That a registry asks for nothing is believed for a minute, and a challenge that cannot be met
-//! is forgotten after a minute, because a registry may be closed, or move its token service, while the service runs.
+//! No outcome is kept forever. If a registry requires no authentication, the cache keeps that for a minute. A challenge that
+//! cannot be met is also forgotten after a minute. A registry may begin to require authentication, or move its token
+//! service, while the service runs.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -16,15 +17,15 @@ use tokio::time::Instant;
 use super::{challenge::Challenge, scope::Scope};
 use crate::error::RexError;
 
-/// How long an outcome is believed, and so how often a registry is asked at most.
-const BELIEVED: Duration = Duration::from_secs(60);
+/// How long an outcome is valid. A registry gets at most one request for its challenge in this time.
+const VALID_FOR: Duration = Duration::from_secs(60);
 
 type Outcome = Result<Option<Challenge>, RexError>;
 
 /// The challenges of one registry.
 #[derive(Debug, Default)]
 pub(super) struct ChallengeCache {
-    /// What `/v2/` responded with, and when.
+    /// The last outcome of `/v2/`, and its time.
     root: Mutex<Option<(Outcome, Instant)>>,
     pull: Mutex<Option<(Challenge, Instant)>>,
     catalog: Mutex<Option<(Challenge, Instant)>>,
@@ -42,10 +43,10 @@ impl ChallengeCache {
         })
     }
 
-    /// Whether `/v2/` said less than a minute ago what the registry asks for, or that it asks for nothing.
+    /// Whether `/v2/` responded less than a minute ago, with a challenge or without one.
     pub(super) fn is_recent(&self) -> bool {
         match &*lock(&self.root) {
-            Some((Ok(_), at)) => at.elapsed() < BELIEVED,
+            Some((Ok(_), at)) => at.elapsed() < VALID_FOR,
             Some((Err(_), _)) | None => false,
         }
     }
@@ -58,17 +59,17 @@ impl ChallengeCache {
         }
     }
 
-    /// Forgets a challenge that could not be met, unless it is recent: then the registry has nothing newer to say.
+    /// Forgets a challenge that could not be met, unless it is recent, because then the registry would send the same one again.
     pub(super) fn forget_if_old(&self, scope: &Scope, challenge: &Challenge) {
-        let is_old = |known: &Challenge, at: &Instant| known == challenge && at.elapsed() >= BELIEVED;
+        let is_old = |known: &Challenge, at: &Instant| known == challenge && at.elapsed() >= VALID_FOR;
         if let Some(slot) = self.own(scope) {
             lock(slot).take_if(|(known, at)| is_old(known, at));
         }
         lock(&self.root).take_if(|(outcome, at)| matches!(outcome, Ok(Some(known)) if is_old(known, at)));
     }
 
-    /// Asks `/v2/`, one request at a time. A caller that waits while another one asks gets that one's outcome, also when
-    /// it is a failure: behind a registry that hangs, no caller waits for more than one response.
+    /// Requests `/v2/`, one request at a time. A caller that waits for another caller's request gets the same outcome, even
+    /// a failure. So if a registry hangs, no caller waits for more than one response.
     pub(super) async fn ask(&self, ask: impl Future<Output = Outcome>) -> Outcome {
         let began = Instant::now();
         let _one_at_a_time = self.asking.lock().await;
@@ -86,7 +87,7 @@ impl ChallengeCache {
         *lock(&self.root) = Some((outcome, Instant::now()));
     }
 
-    /// The slot of a scope's kind; `None` for the kind that is `/v2/` itself.
+    /// The slot for a kind of scope. `None` for ping, which uses the challenge of `/v2/`.
     fn own(&self, scope: &Scope) -> Option<&Mutex<Option<(Challenge, Instant)>>> {
         match scope {
             Scope::Ping => None,
@@ -129,7 +130,7 @@ mod tests {
         let cache = ChallengeCache::default();
         assert_eq!(cache.ask(async { Ok(None) }).await.unwrap(), None);
         assert!(cache.is_recent());
-        tokio::time::advance(BELIEVED).await;
+        tokio::time::advance(VALID_FOR).await;
         assert!(!cache.is_recent());
         let asked = cache.ask(async { Ok(Some(Challenge::Basic)) }).await;
         assert_eq!(asked.unwrap(), Some(Challenge::Basic));
@@ -142,7 +143,7 @@ mod tests {
             cache.store(&scope, Challenge::Basic);
             cache.forget_if_old(&scope, &Challenge::Basic);
             assert_eq!(cache.challenge(&scope), Some(Challenge::Basic));
-            tokio::time::advance(BELIEVED).await;
+            tokio::time::advance(VALID_FOR).await;
             cache.forget_if_old(&scope, &Challenge::Basic);
             assert_eq!(cache.challenge(&scope), None);
         }

@@ -1,4 +1,4 @@
-//! One credential, and the identity that tells it from others.
+//! One credential, and an identity that distinguishes it from others.
 
 use std::{fmt, sync::Arc};
 
@@ -30,7 +30,7 @@ pub(super) struct Credential {
 pub(super) enum Secret {
     /// A user name and a password, for Basic and for token services.
     Password { username: String, password: SecretString },
-    /// A token for the token service's OAuth2 exchange, and the user name and password that some services want instead.
+    /// A token for the token service's OAuth2 exchange, and the user name and password that some services require instead.
     Identity { token: SecretString, pair: Option<(String, SecretString)> },
     /// A token for the registry itself.
     Bearer(SecretString),
@@ -81,7 +81,7 @@ impl Credential {
     }
 }
 
-/// Each part is length-prefixed, so that no two lists of parts hash the same bytes.
+/// Each part is length-prefixed, so that different lists of parts never hash the same bytes.
 fn identify(kind: &str, parts: &[&str]) -> CredentialId {
     let mut hash = Sha256::new();
     for part in std::iter::once(&kind).chain(parts) {

@@ -1,7 +1,7 @@
-//! Where credentials come from, and which one is for a repository.
+//! The sources of credentials, and the choice of one for a repository.
 //!
-//! Each source is read when the service starts. A source that cannot be read then is an error: nothing falls back to
-//! anonymous. [`ReloadedFile`] picks up later changes. The service never runs a credential helper.
+//! Each source is read when the service starts. A source that cannot be read then is an error: the service never falls
+//! back to anonymous access. [`ReloadedFile`] picks up later changes. The service never runs a credential helper.
 
 use std::path::PathBuf;
 
@@ -97,7 +97,7 @@ impl Credentials {
     }
 
     /// Reads every file again now, because the registry refused the credential `refused`, and returns the credential if it
-    /// has changed. So no call fails between a rotation and the next regular read.
+    /// has changed. So a call between a rotation and the next regular read does not fail.
     pub(super) async fn replaced(
         &self,
         repository: Option<&Repository>,

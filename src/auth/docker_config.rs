@@ -1,9 +1,9 @@
-//! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`, and which of its entries is for a repository.
+//! Docker's `config.json`, which Kubernetes calls `.dockerconfigjson`, and the choice of an entry for a repository.
 //!
 //! Entries are matched as the kubelet does ("Images", "Interpretation of config.json"; `URLsMatch` of
-//! k8s.io/kubernetes/pkg/credentialprovider): the host may have globs label by label, the port is the same – an entry
-//! without one is for a registry without one –, a path is a prefix, and the most specific entry wins. Unlike the kubelet, a
-//! path prefix ends at a `/`: an entry for `r.example/team` is not for `r.example/teamwork`.
+//! k8s.io/kubernetes/pkg/credentialprovider): the host may have globs in each label, the port must be
+//! equal or absent in both, a path is a prefix, and the most specific entry wins. Unlike in the kubelet, a path prefix ends
+//! at a `/`: an entry for `r.example/team` does not match `r.example/teamwork`.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -105,7 +105,7 @@ impl Auth {
         }
         let mut pair = match (self.username.filter(|username| !username.is_empty()), filled(self.password)) {
             (Some(username), Some(password)) => Some((username, password)),
-            // Beside `auth` or a token, docker may write only one of them.
+            // Next to `auth` or a token, docker may write only one of them.
             _ if has_other => None,
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
@@ -133,7 +133,7 @@ impl Auth {
 /// because all entries for one registry have the same.
 pub(super) type Specificity = (bool, usize, usize);
 
-/// What an entry's key matches.
+/// The registries and repositories that an entry's key matches.
 #[derive(Debug)]
 struct Pattern {
     host: String,
@@ -166,7 +166,7 @@ impl Pattern {
     }
 
     /// Whether the host has a character class, which the kubelet's globs allow and these do not. The brackets of an IPv6
-    /// address are no class.
+    /// address are not a class.
     fn has_class(&self) -> bool {
         self.host.contains('[') && self.host.parse::<Registry>().is_err()
     }

@@ -1,19 +1,19 @@
 //! Signing in to a registry: challenges, credentials, tokens.
 //!
-//! [`SignIn`](sign_in::SignIn) decides for one call; what all calls to a registry share is its
-//! [`Authenticator`](authenticator::Authenticator). It asks the network through `http::Transport`, which is handed to it:
-//! once for the challenge of `/v2/`, and once for each token.
+//! A [`SignIn`](sign_in::SignIn) decides for one call what to send. All calls to a registry share its
+//! [`Authenticator`](authenticator::Authenticator), which requests the challenge of `/v2/` and the tokens. It is given an
+//! `http::Transport` for these requests and has no other access to the network.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `sign_in` | what to send with a request, and after a 401 or 403 |
-//! | `authenticator` | what the calls to one registry share |
-//! | `challenge`, `challenge_cache` | what a registry asks for (RFC 9110 section 11.6.1), and what it asked for last |
-//! | `scope` | what a token is for |
-//! | `credentials`, `credential`, `docker_config` | where credentials come from, and which one is for a repository |
+//! | `authenticator` | the state that all calls to one registry share |
+//! | `challenge`, `challenge_cache` | challenges (RFC 9110 section 11.6.1), and the last one of each kind of scope |
+//! | `scope` | the access that a token grants |
+//! | `credentials`, `credential`, `docker_config` | sources of credentials, and the choice of one for a repository |
 //! | `token`, `token_service` | tokens, and the exchange with the token service |
 //!
-//! Sign-in for a cloud is a new source of credentials: a file beside `docker_config`, and a variant of
+//! Sign-in for a cloud is a new source of credentials: a file next to `docker_config`, and a variant of
 //! [`CredentialSource`].
 
 mod authenticator;

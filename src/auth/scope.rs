@@ -2,10 +2,10 @@
 
 use crate::oci::Repository;
 
-/// What a request needs access to. Built from the operation, never from a challenge.
+/// The access that a request needs. It is built from the operation, never from a challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// Nothing but the sign-in itself.
+    /// Only the sign-in itself.
     Ping,
     /// Reading a repository.
     Pull(Repository),

@@ -1,8 +1,8 @@
 //! Signing in: what to send as `Authorization`, and what to do when the registry refuses it.
 //!
 //! One [`SignIn`] lives as long as one call. It begins with the credential for the repository and the challenge that the
-//! registry gave last. A 401 or 403 that says something new changes what is sent, at most a few times. Any other 401 or
-//! 403 is the caller's error.
+//! registry gave last. A 401 or 403 with new information changes what is sent, at most a few times. Any other 401 or
+//! 403 becomes the caller's error.
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -82,7 +82,7 @@ impl<'a> SignIn<'a> {
             None => None,
         };
         match challenge {
-            // There is no password to send; the registry will say what it wants.
+            // There is no password to send. The registry's response will have a challenge.
             Some(Challenge::Basic) if sign_in.pair().is_none() => {}
             Some(_) if *scope == Scope::Ping && sign_in.is_anonymous() => {}
             Some(challenge) => {
@@ -174,8 +174,8 @@ impl<'a> SignIn<'a> {
         Ok(true)
     }
 
-    /// The challenge of a 401: its own, else the one that is known, else the one of `/v2/`. Google's registries send none
-    /// with the 401 itself.
+    /// The challenge of a 401: its own, else the cached one, else the one of `/v2/`. Google's registries send no
+    /// challenge with the 401.
     async fn challenge_of(&self, refusal: &ErrorResponse) -> Result<Option<Challenge>, RexError> {
         if let Some(challenge) = Challenge::preferred(refusal.headers()) {
             self.store(challenge.clone());
@@ -187,13 +187,13 @@ impl<'a> SignIn<'a> {
         }
     }
 
-    /// Prepares what a challenge asks for. `refused` is a token that the registry no longer accepts.
+    /// Prepares the credentials that a challenge requires. `refused` is a token that the registry no longer accepts.
     async fn meet(&mut self, challenge: &Challenge, refused: Option<&Token>) -> Result<(), RexError> {
         self.sent = match challenge {
             Challenge::Basic => {
                 let Some((username, password)) = self.pair() else {
                     let problem =
-                        "the registry wants a user name and a password, and none is configured for it";
+                        "the registry requires a user name and a password, and none are configured for it";
                     return Err(self.unauthenticated(problem));
                 };
                 Sent::Basic(basic(username, password))

@@ -20,7 +20,7 @@ use crate::error::RexError;
 /// Tokens kept for one registry; a token is a few KiB at most, so this is some MiB.
 const CAPACITY: u64 = 1_000;
 
-/// A token is renewed when a quarter of its life is left, at most this long before its end.
+/// A token is renewed when a quarter of its lifetime is left, but at most this long before it expires.
 const MAX_MARGIN: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,7 +30,7 @@ struct Key {
     scope: Scope,
 }
 
-/// A token, and when it was fetched.
+/// A token, and the time when it was fetched.
 #[derive(Debug, Clone)]
 pub(super) struct Token {
     pub(super) secret: SecretString,

@@ -1,7 +1,7 @@
 //! The exchange with a registry's token service.
 //!
 //! The protocol is Docker's ("Token Authentication Specification" and "Oauth2 Token Authentication" of distribution):
-//! GET with `service` and `scope`, with Basic where there is a password; POST with `grant_type=refresh_token` for an
+//! GET with `service` and `scope`, with Basic if there is a password; POST with `grant_type=refresh_token` for an
 //! identity token.
 
 use std::{sync::Arc, time::Duration};
@@ -24,13 +24,13 @@ use crate::{
     http::{CallContext, Pace, TokenRequest, Transport, Trust},
 };
 
-/// `expires_in` when the token service does not say (Docker token protocol).
+/// The lifetime if the token service sends no `expires_in` (Docker token protocol).
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Longer lifetimes are taken as this.
+/// Longer lifetimes are reduced to this.
 const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// What this client calls itself towards OAuth2 token services.
+/// This client's name for OAuth2 token services.
 const CLIENT_ID: &str = "rexd";
 
 /// The token services of one registry.
@@ -79,7 +79,7 @@ impl TokenService {
     }
 }
 
-/// One exchange: what both forms of the request have in common.
+/// One exchange, with the parts that GET and POST share.
 struct Exchange<'a> {
     service: &'a TokenService,
     realm: &'a Realm,
@@ -91,9 +91,9 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     /// The realm, without the parameters that the request adds itself: services differ in which value of a repeated key
-    /// they use. A `service` that only the realm's URL has is kept.
+    /// they use. If the challenge has no `service`, the realm's own is kept.
     fn url(&self) -> Url {
-        let said = |pair: &&str| {
+        let is_replaced = |pair: &&str| {
             let key = form_urlencoded::parse(pair.as_bytes()).next().map(|(key, _)| key);
             match key.as_deref() {
                 Some("scope" | "account" | "client_id") => true,
@@ -103,7 +103,7 @@ impl Exchange<'_> {
         };
         let mut url = self.realm.url.clone();
         let kept: Option<Vec<_>> =
-            url.query().map(|query| query.split('&').filter(|pair| !said(pair)).collect());
+            url.query().map(|query| query.split('&').filter(|pair| !is_replaced(pair)).collect());
         let kept = kept.map(|pairs| pairs.join("&"));
         url.set_query(kept.as_deref().filter(|query| !query.is_empty()));
         url

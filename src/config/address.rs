@@ -1,4 +1,4 @@
-//! Addresses: where a registry answers, origins (RFC 6454) that are trusted with something, and registry names.
+//! Addresses: the URLs of registries, trusted origins (RFC 6454), and registry names.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -7,19 +7,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-/// Why a text is not a [`RegistryUrl`] or a [`WebOrigin`]. Never quotes the text, which may hold a password.
+/// Why a text is not a [`RegistryUrl`] or a [`WebOrigin`]. The message never quotes the text, which may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidAddress(String);
 
-/// Where a registry answers: `http` or `https`, a host, perhaps a port and a path prefix; no user, query or fragment.
+/// The URL of a registry: `http` or `https`, a host, and optionally a port and a path prefix. No user, query or fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("format" = "registry-url", "pattern" = "^[hH][tT][tT][pP][sS]?://"))]
 pub struct RegistryUrl(Url);
 
 impl RegistryUrl {
-    /// The URL. Its path has no slash at its end, save for the root's.
+    /// The URL. Its path does not end with a slash, unless it is the root.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
@@ -42,7 +42,7 @@ impl From<RegistryUrl> for String {
     }
 }
 
-/// Scheme, host and port of an `http` or `https` server, and nothing else.
+/// The scheme, host and port of an `http` or `https` server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("format" = "web-origin", "pattern" = "^[hH][tT][tT][pP][sS]?://[^/]+/?$"))]

@@ -1,11 +1,11 @@
-//! Durations as people write them: `30s`, `5m`, `1h 30m`. For serde's `with` and schemars' `schema_with`.
+//! Durations in readable form: `30s`, `5m`, `1h 30m`. For serde's `with` and schemars' `schema_with`.
 
 use std::time::Duration;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// A year. Far longer than any sensible limit, and short enough that adding it to a clock never overflows.
+/// One year: far longer than any sensible limit, and short enough that adding it to a time never overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Reads a duration that is longer than zero and at most a year.

@@ -7,26 +7,26 @@ use super::schema;
 
 const PREFIX: &str = "REXD_";
 
-/// Variables of the command line, not of the configuration.
-const OF_THE_COMMAND_LINE: [&str; 4] = ["REXD_CONFIG", "REXD_LOG", "REXD_SERVER", "REXD_TOKEN_FILE"];
+/// Variables that the command line reads. They are not part of the configuration.
+const COMMAND_LINE_VARIABLES: [&str; 4] = ["REXD_CONFIG", "REXD_LOG", "REXD_SERVER", "REXD_TOKEN_FILE"];
 
-/// Deeper than any key (`registries.NAME.headers.X` has four levels); a bound, because merging recurses.
-const DEEPEST: usize = 8;
+/// The most levels of a key. The deepest key, `registries.NAME.headers.X`, has four. The limit exists because merging recurses.
+const MAX_LEVELS: usize = 8;
 
-/// What a variable of the environment is to the configuration.
+/// The meaning of an environment variable for the configuration.
 pub(super) enum Variable {
-    /// Not ours, or not for us.
+    /// The variable does not belong to the configuration.
     Ignored,
-    /// Ours, and sets this.
+    /// The variable sets this value.
     Layer(Value),
 }
 
-/// Reads one variable. Errors are sentences about the variable.
+/// Reads one variable. An error is the predicate of a sentence about the variable.
 pub(super) fn read(name: &str, text: &str, schema: &Value) -> Result<Variable, String> {
     let Some(path) = name.strip_prefix(PREFIX) else {
         return Ok(Variable::Ignored);
     };
-    if OF_THE_COMMAND_LINE.contains(&name) {
+    if COMMAND_LINE_VARIABLES.contains(&name) {
         return Ok(Variable::Ignored);
     }
     let keys: Vec<String> = path.split("__").map(str::to_ascii_lowercase).collect();
@@ -40,16 +40,16 @@ pub(super) fn read(name: &str, text: &str, schema: &Value) -> Result<Variable, S
         let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
         return Err(format!("is not known; {}", schema::suggest(name, &variables)));
     }
-    if keys.len() > DEEPEST {
-        return Err(format!("names a key more than {DEEPEST} levels deep; there is none"));
+    if keys.len() > MAX_LEVELS {
+        return Err(format!("names a key of more than {MAX_LEVELS} levels; no key has so many"));
     }
     layer(&keys, text, schema).map(Variable::Layer)
 }
 
-/// `text` as the value of the key at `keys`, in the maps around it.
+/// Makes `text` the value of the key at `keys`, inside the maps that contain the key.
 ///
-/// Where the schema wants text, it is taken as it stands: `[::]:50051` is an address, not a YAML list. Everything else
-/// is YAML, so that numbers, lists and maps can be given.
+/// Where the schema expects text, `text` is used unchanged: `[::]:50051` is an address, not a YAML list. Everything else
+/// is parsed as YAML, so numbers, lists and maps are possible.
 pub(super) fn layer(keys: &[String], text: &str, schema: &Value) -> Result<Value, String> {
     let kinds = schema::node(schema, keys).map(schema::kinds).unwrap_or_default();
     let is_text = kinds.contains(&"string") && kinds.iter().all(|kind| matches!(*kind, "string" | "null"));
@@ -65,11 +65,11 @@ pub(super) fn layer(keys: &[String], text: &str, schema: &Value) -> Result<Value
 ///
 /// The kubelet gives containers (`enableServiceLinks`, on by default) for each Service the variables
 /// `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT`, `NAME_SERVICE_PORT_<PORTNAME>`, and Docker's older `NAME_PORT`,
-/// `NAME_PORT_<n>_<PROTOCOL>` and `NAME_PORT_<n>_<PROTOCOL>_{PROTO,PORT,ADDR}`. To call them unknown would keep the
-/// service from starting in any namespace that has it as a Service.
+/// `NAME_PORT_<n>_<PROTOCOL>` and `NAME_PORT_<n>_<PROTOCOL>_{PROTO,PORT,ADDR}`. If they were errors, the service could
+/// not start in a namespace that has a Service of this name.
 /// <https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables>
 fn is_service_link(name: &str, text: &str) -> bool {
-    // `REXD_PORT` alone could also be somebody's guess at a setting; the kubelet's is a URL: tcp://10.0.0.1:50051.
+    // `REXD_PORT` could also be an operator's mistake. The kubelet's value is a URL: tcp://10.0.0.1:50051.
     if name.ends_with("_SERVICE_HOST") || (name.ends_with("_PORT") && text.contains("://")) {
         return true;
     }

@@ -1,20 +1,20 @@
-//! What is wrong with a configuration: all of it, each finding with its key and where that was set.
+//! The errors of a configuration: all of them, each with its key and the source that set it.
 
 use std::fmt;
 
 use super::located::Lines;
 use super::origin::{Origin, Origins, dotted, is_at_or_below, one_line};
 
-/// One thing that is wrong. Displays as `config.yaml:12: limits.max_streams: must be at least 1`.
+/// One error. Displays as `config.yaml:12: limits.max_streams: must be at least 1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file, variable or flag that set it, or that should have.
+    /// The file, variable or flag that set the value, or that should have set it.
     pub origin: Origin,
     /// The line of the key in the configuration file; `None` for other origins, and for errors about the whole file.
     pub line: Option<u64>,
-    /// The key, as in `registries."ghcr.io".url`; empty when it is about the source as a whole.
+    /// The key, as in `registries."ghcr.io".url`. Empty if the error concerns the source as a whole.
     pub key: String,
-    /// What is wrong, and what would be right. Never holds the value of a header, nor a URL.
+    /// What is wrong, and what would be right. It never contains a URL or the value of a header.
     pub message: String,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong, at least one thing. Displays as one line each.
+/// All errors of a configuration, at least one. Displays each error on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
@@ -64,25 +64,24 @@ pub(super) struct Report {
     lines: Lines,
     errors: Vec<ConfigError>,
     broken: Vec<String>,
-    /// What was taken out because of a finding in it: a map that lacks a key, for example.
+    /// Values that were removed because of a finding in them, for example a map that lacks a key.
     removed: Vec<String>,
 }
 
 impl Report {
-    /// A finding about a source as a whole.
+    /// Adds a finding about a source as a whole.
     pub(super) fn source(&mut self, origin: Origin, line: Option<u64>, message: String) {
         self.errors.push(ConfigError { origin, line, key: String::new(), message });
     }
 
-    /// From here on findings are about merged values: `origins` says where they came from, `lines` on which lines of the
-    /// file they are.
-    pub(super) fn blame_by(&mut self, origins: Origins, lines: Lines) {
+    /// Sets the origins and lines of the merged values. Later findings are about these values.
+    pub(super) fn set_origins(&mut self, origins: Origins, lines: Lines) {
         self.origins = origins;
         self.lines = lines;
     }
 
-    /// A finding about the value at `pointer` – unless something was already found at it or in it, of which this
-    /// would be an echo.
+    /// Adds a finding about the value at `pointer`, unless there is already one about this value or a value in it, which is
+    /// then the cause.
     pub(super) fn structure(&mut self, pointer: &str, message: String) {
         if !self.broken.iter().any(|broken| is_at_or_below(broken, pointer)) {
             self.push(pointer, pointer, message);
@@ -90,27 +89,26 @@ impl Report {
         }
     }
 
-    /// Later findings about `pointer`, or about something in it, are not reported by [`Report::rule`]: the value was taken
-    /// out.
+    /// Records that the value at `pointer` was removed. [`Report::rule`] then reports no finding about it or a value in it.
     pub(super) fn removed(&mut self, pointer: &str) {
         self.removed.push(pointer.to_owned());
     }
 
-    /// Whether nothing in the value at `pointer` was taken out.
+    /// Whether neither the value at `pointer` nor a value in it was removed.
     pub(super) fn is_intact(&self, pointer: &str) -> bool {
         !self.removed.iter().any(|removed| is_at_or_below(removed, pointer))
     }
 
-    /// A finding about the value at `pointer` alone – unless the value was already found wrong.
+    /// Adds a finding about the value at `pointer` alone, unless there is already one about this value.
     pub(super) fn single(&mut self, pointer: &str, message: String) {
         if !self.broken.iter().any(|broken| is_at_or_below(pointer, broken)) {
             self.push(pointer, pointer, message);
         }
     }
 
-    /// A finding about a combination of values, reported under the first one's key – unless one of them was already found
-    /// wrong, or taken out, so that the combination is not known. The origin is that of the first of them that is not a
-    /// default: when a default does not suit what the file says, the error names the file.
+    /// Adds a finding about a combination of values under the key of the first one. Does nothing if one of them is wrong or
+    /// was removed, because the combination is then not known. The origin is that of the first value that is not a default:
+    /// if a default does not match a value in the file, the error names the file.
     pub(super) fn rule(&mut self, pointers: &[&str], message: impl Into<String>) {
         let is_known = |pointer: &&str| {
             !self.broken.iter().chain(&self.removed).any(|wrong| is_at_or_below(pointer, wrong))
@@ -118,15 +116,16 @@ impl Report {
         if let Some(key) = pointers.first()
             && pointers.iter().all(is_known)
         {
-            let set = pointers.iter().find(|pointer| *self.origins.blame(pointer) != Origin::Default);
+            let set =
+                pointers.iter().find(|pointer| *self.origins.nearest_origin(pointer) != Origin::Default);
             self.push(set.unwrap_or(key), key, message.into());
         }
     }
 
-    /// Adds a finding under `key`. Its origin and line are those of the value at `blamed`.
-    fn push(&mut self, blamed: &str, key: &str, message: String) {
-        let origin = self.origins.blame(blamed).clone();
-        let line = matches!(origin, Origin::File(_)).then(|| self.line(blamed)).flatten();
+    /// Adds a finding under `key`. Its origin and line are those of the value at `located_at`.
+    fn push(&mut self, located_at: &str, key: &str, message: String) {
+        let origin = self.origins.nearest_origin(located_at).clone();
+        let line = matches!(origin, Origin::File(_)).then(|| self.line(located_at)).flatten();
         self.errors.push(ConfigError { origin, line, key: dotted(key), message });
     }
 
@@ -141,7 +140,7 @@ impl Report {
         }
     }
 
-    /// The origins back, or everything that was found.
+    /// Returns the origins, or the errors if there are any.
     pub(super) fn finish(self) -> Result<Origins, ConfigErrors> {
         if self.errors.is_empty() { Ok(self.origins) } else { Err(self.into_errors()) }
     }

@@ -12,7 +12,7 @@ use super::located::{Lines, Node};
 /// 1 MiB, the most a Kubernetes ConfigMap can hold.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Why the file is not a configuration.
+/// Why the file is not a valid configuration.
 pub(super) struct FileError {
     /// The line of the mistake; `None` when it concerns the whole file.
     pub(super) line: Option<u64>,
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<(Value, Lines), FileError> {
     let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"));
     let file = File::open(path).map_err(unreadable)?;
     let mut text = String::new();
-    // `take` rather than the file's size: a pipe (`--config <(…)`) has none.
+    // `take` limits the bytes instead of the file's size, because a pipe (`--config <(…)`) has no size.
     file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(whole(format!("is larger than {MAX_FILE_BYTES} bytes")));
@@ -54,19 +54,19 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
 
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
-        // Room for any real configuration, none for aliases that expand to gigabytes.
+        // Enough for any real configuration, but aliases cannot expand to gigabytes.
         budget: serde_saphyr::budget! { max_nodes: 100_000, max_depth: 32, max_documents: 2 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
-        // YAML 1.2: `no` and `on` are text, as registry names or user names may be.
+        // In YAML 1.2, `no` and `on` are text. They may be names of registries or users.
         strict_booleans: true,
-        // A snippet would print the lines around the error, and with them perhaps a header's secret.
+        // A snippet would print the lines around the error, which may contain a header's secret.
         with_snippet: false,
     }
 }
 
-/// Makes integers of `5.0` and `1e3`. JSON Schema counts them as integers, serde does not.
+/// Turns `5.0` and `1e3` into integers, which JSON Schema accepts as integers but serde does not.
 fn whole_numbers(value: Value) -> Value {
-    // Above 2^53 a float no longer tells neighbouring integers apart.
+    // Above 2^53, a float cannot represent every integer.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Value::Number(number) => match number.as_f64() {

@@ -1,4 +1,4 @@
-//! Static request headers. Gateways take keys in them, so that a value is a secret here: it is never printed.
+//! Static request headers. A value may be a gateway's key, so it is treated as a secret and never printed.
 
 use std::fmt;
 
@@ -6,10 +6,10 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What stands for a secret wherever the configuration is shown.
+/// Replaces a secret wherever the configuration is printed.
 const REDACTED: &str = "[redacted]";
 
-/// Headers that the client itself sets; a second value would break framing, signing in, or the byte-exact body.
+/// Headers that the client sets itself. A second value would break framing, sign-in, or the exact bytes of a body.
 const RESERVED: [&str; 14] = [
     "accept",
     "accept-encoding",
@@ -27,12 +27,12 @@ const RESERVED: [&str; 14] = [
     "upgrade",
 ];
 
-/// Why a text cannot be a header's value. Does not quote it.
+/// Why a text cannot be a header's value. The message does not quote the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be visible ASCII, spaces and tabs: a header value has no line ends or control characters")]
 pub struct InvalidHeader;
 
-/// The value of a request header. May be a secret, and is shown nowhere.
+/// The value of a request header. It may be a secret, so it is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 #[schemars(with = "String", extend("format" = "header-value"))]
@@ -50,7 +50,7 @@ impl TryFrom<String> for HeaderText {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let mut value = HeaderValue::from_str(&text).map_err(|_| InvalidHeader)?;
-        // `from_str` lets bytes above ASCII pass, which have no agreed meaning (RFC 9110, section 5.5).
+        // `from_str` accepts bytes above ASCII, whose meaning is not defined (RFC 9110, section 5.5).
         value.to_str().map_err(|_| InvalidHeader)?;
         value.set_sensitive(true);
         Ok(Self(value))
@@ -69,7 +69,7 @@ impl Serialize for HeaderText {
     }
 }
 
-/// Checks that `name` is a header's name (RFC 9110, section 5.1) and one that is free to be set.
+/// Checks that `name` is a valid header name (RFC 9110, section 5.1) that the client does not set itself.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     let parsed =
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| "must be a valid header name".to_owned())?;

@@ -1,10 +1,10 @@
-//! Merging: one source's values over another's.
+//! Merges the values of several sources. Later sources override earlier ones.
 
 use serde_json::{Map, Value};
 
 use super::origin::{Origin, Origins, member};
 
-/// The merged values, and where each came from.
+/// The merged values, and the origin of each.
 pub(super) struct Layers {
     pub(super) value: Value,
     pub(super) origins: Origins,
@@ -15,13 +15,13 @@ impl Layers {
         Self { value: Value::Object(Map::new()), origins: Origins::default() }
     }
 
-    /// Lays `layer` over what is there: maps merge key by key, everything else – lists too – is replaced whole.
+    /// Adds the values of `layer`. Maps are merged key by key. Everything else, lists included, is replaced.
     pub(super) fn add(&mut self, layer: Value, origin: &Origin) {
         merge(&mut self.value, layer, "", origin, &mut self.origins);
     }
 }
 
-// The depth is bounded by the YAML parser's own.
+// The YAML parser limits the depth.
 fn merge(below: &mut Value, above: Value, pointer: &str, origin: &Origin, origins: &mut Origins) {
     let Value::Object(entries) = above else {
         origins.forget(pointer);

@@ -1,4 +1,4 @@
-//! The way from sources to a configuration.
+//! Loads a configuration from its sources.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,18 @@ use super::schema::{schema, validator};
 use super::service::Config;
 use super::{file, referenced_files, rules, structure};
 
-/// What a configuration is made of, weakest first. Below these are the defaults.
+/// The sources of a configuration. Later ones override earlier ones, and all override the defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Sources<E> {
-    /// The YAML file. `None`: there is none, and that is fine.
+    /// The YAML file, if there is one.
     pub file: Option<PathBuf>,
-    /// Names and values of environment variables, as of `std::env::vars_os` made text; those that do not start with
-    /// `REXD_` are ignored.
+    /// The names and values of environment variables, as text. Variables that do not start with `REXD_` are ignored.
     pub environment: E,
-    /// What the command line sets.
+    /// The values that the command line sets.
     pub flags: Flags,
 }
 
-/// The keys that have a flag, as typed: their values are read like those of environment variables.
+/// The values of the flags, unparsed. They are read like those of environment variables.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--listen`
@@ -39,7 +38,7 @@ pub struct Flags {
     pub allow_unlisted: Option<bool>,
 }
 
-/// A valid configuration, and where each of its values came from.
+/// A valid configuration, and the origin of each of its values.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -53,11 +52,11 @@ pub struct Loaded {
 impl Config {
     /// Merges the sources – flags over environment over file over defaults – and checks the result.
     ///
-    /// Reads the configuration file, and looks whether the files that it names can be read; nothing else.
+    /// Reads the configuration file, and checks that the files that it names can be read. Reads nothing else.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong, at once.
+    /// All errors in the configuration.
     pub fn load<E>(sources: Sources<E>) -> Result<Loaded, ConfigErrors>
     where
         E: IntoIterator<Item = (String, String)>,
@@ -70,7 +69,7 @@ impl Config {
         add_environment(sources.environment, &schema, &mut layers, &mut report);
         add_flags(sources.flags, &schema, &mut layers, &mut report);
         let Layers { mut value, origins } = layers;
-        report.blame_by(origins, lines.unwrap_or_default());
+        report.set_origins(origins, lines.unwrap_or_default());
         let merged = value.clone();
 
         match validator(&schema) {
@@ -79,12 +78,12 @@ impl Config {
         }
         referenced_files::check(&merged, &schema, "", &mut report);
         set_default_registry(&mut value);
-        // What passed the schema has a type; a value that has none in spite of it is still an error, not a panic.
+        // A value that matches the schema can be converted to its type. If one cannot, that is an error, not a panic.
         let typed = serde_json::from_value::<Config>(value);
         let complete = typed.and_then(|config| Ok((serde_json::to_value(&config)?, config)));
         match complete {
             Ok((effective, config)) => {
-                // Without the file's values, rules about what is missing would only mislead.
+                // Without the file's values, rules about missing values would report false errors.
                 if file_is_known {
                     rules::check(&config, &mut report);
                 }
@@ -131,7 +130,7 @@ where
     E: IntoIterator<Item = (String, String)>,
 {
     let mut variables: Vec<(String, String)> = variables.into_iter().collect();
-    // The environment has no order; sorted, `REXD_LIMITS__MAX_PAGES` comes after `REXD_LIMITS`, and so wins over it.
+    // The environment has no order. Sorting puts `REXD_LIMITS__MAX_PAGES` after `REXD_LIMITS`, so that it overrides it.
     variables.sort();
     for (name, text) in variables {
         match environment::read(&name, &text, schema) {

@@ -1,4 +1,4 @@
-//! A YAML value together with the line of each of its keys and list items.
+//! A YAML value with the line of each of its keys and list items.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// The value without lines. The lines go into `lines`, under `pointer`.
+    /// Returns the value without lines, and adds the lines to `lines` under `pointer`.
     pub(super) fn into_value(self, pointer: &str, lines: &mut Lines) -> Value {
         match self {
             Self::Scalar(value) => value,

@@ -1,23 +1,23 @@
-//! Configuration: a YAML file, the environment and the command line make one typed, checked [`Config`].
+//! Configuration: reads a YAML file, the environment and the command line into one validated [`Config`].
 //!
-//! The layers are merged as plain values first, each value remembering where it came from, then checked against the
-//! JSON Schema that the types below generate, then given its type, and last checked against the rules that no schema
-//! can express. No step stops at its first error: one start reports everything that is wrong, with the key and the file
-//! and line, variable or flag that set it.
+//! First the sources are merged as plain values, with the origin of each value. Then the values are checked against the
+//! JSON Schema that the types generate, converted to the types, and checked against the rules that a schema cannot
+//! express. No step stops at its first error: one start reports all errors, each with its key and the line of the file, the
+//! variable or the flag that set it.
 //!
-//! | file | idea |
+//! | file | what it does |
 //! |---|---|
 //! | `service` | the top level: [`Config`] |
 //! | `registry`, `credentials`, `caller`, `limits` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
-//! | `file`, `located`, `environment` | what each source says, and on which line of the file |
-//! | `layers`, `origin` | merging, and the origin of each value |
-//! | `schema`, `structure` | the JSON Schema, and its findings in words |
-//! | `referenced_files` | files that must be readable |
-//! | `rules` | what the schema cannot say: keys that depend on each other |
-//! | `load`, `error`, `render` | the way through all of these, and the two things that come out |
+//! | `file`, `located`, `environment` | read the sources, with the line of each value in the file |
+//! | `layers`, `origin` | merge the sources, and keep the origin of each value |
+//! | `schema`, `structure` | generate the JSON Schema, and describe in words what does not match it |
+//! | `referenced_files` | checks that files can be read |
+//! | `rules` | checks keys that depend on each other, which a schema cannot express |
+//! | `load`, `error`, `render` | run all these steps; report the errors; print the configuration |
 //!
-//! Nothing here reads the process's environment or arguments: they are passed in, so that a test is a function call.
+//! This module does not read the process's environment or arguments. They are passed in, so that tests can pass others.
 
 mod address;
 mod caller;

@@ -1,14 +1,14 @@
-//! Where each value came from, and the JSON Pointers (RFC 6901) that name values on the way.
+//! The source of each value, and the JSON Pointers (RFC 6901) that name values until they have a type.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The source that set a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No source set the value.
     Default,
     /// The configuration file.
     File(PathBuf),
@@ -29,19 +29,19 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The origin of every value that somebody set, by the value's JSON Pointer. A list has one origin as a whole.
+/// The origin of every value that a source set, by the value's JSON Pointer. A list has one origin as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(BTreeMap<String, Origin>);
 
 impl Origins {
-    /// The origin of exactly this value: [`Origin::Default`] unless it was set itself.
+    /// The origin of exactly this value. [`Origin::Default`] if no source set it.
     pub fn of(&self, pointer: &str) -> &Origin {
         self.0.get(pointer).unwrap_or(&Origin::Default)
     }
 
-    /// Whom to blame for a finding at `pointer`, which may be a map, an entry of a list or a key that is missing:
-    /// whoever set it, something in it, or else something near it.
-    pub(super) fn blame(&self, pointer: &str) -> &Origin {
+    /// The origin to report with a finding at `pointer`, which may be a map, an entry of a list or a missing key: the
+    /// origin of the value itself, of a value in it, or else of the nearest value around it.
+    pub(super) fn nearest_origin(&self, pointer: &str) -> &Origin {
         let mut nearest = pointer;
         while !nearest.is_empty() {
             let set = self.0.get(nearest).or_else(|| {
@@ -82,7 +82,7 @@ pub(super) fn is_at_or_below(pointer: &str, ancestor: &str) -> bool {
     pointer.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A pointer as operators write keys, and as `yq` reads them: `registries."ghcr.io".url`.
+/// A pointer in the form in which operators write keys and `yq` reads them: `registries."ghcr.io".url`.
 pub(super) fn dotted(pointer: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     segments(pointer)
@@ -94,7 +94,7 @@ pub(super) fn dotted(pointer: &str) -> String {
         .join(".")
 }
 
-/// Text that came from outside, on one line.
+/// Text from outside, escaped so that it stays on one line.
 pub(super) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

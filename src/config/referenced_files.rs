@@ -1,7 +1,7 @@
 //! Checks that the files named in the configuration can be read.
 //!
 //! The schema marks their keys with the format `file`. The check walks the merged values, not the typed configuration:
-//! a section that lacks a key has no type, and its files are checked all the same.
+//! a section that lacks a key cannot be converted to its type, but its files are checked too.
 
 use std::fs;
 use std::path::Path;
@@ -41,7 +41,7 @@ pub(super) fn check(value: &Value, schema: &Value, pointer: &str, report: &mut R
 
 fn readable(file: &Path) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    // Asked first, because opening a pipe would wait for its other end.
+    // Checked before opening, because opening a pipe waits for its other end.
     if !fs::metadata(file).map_err(cannot)?.is_file() {
         return Err("is not a regular file".to_owned());
     }

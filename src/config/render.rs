@@ -1,4 +1,4 @@
-//! The effective configuration as YAML that could be loaded again, each value with its origin in a comment.
+//! Prints the effective configuration as YAML that can be loaded again, with the origin of each value in a comment.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use super::load::Loaded;
 use super::origin::{Origins, member};
 
 impl Loaded {
-    /// The effective configuration as YAML, with the origin of each value behind it.
+    /// The effective configuration as YAML, with each value's origin in a comment after it.
     ///
-    /// Safe to show: secrets are only in files that it names, and values of headers are redacted.
+    /// Contains no secret: secrets are only in files that the configuration names, and values of headers are redacted.
     pub fn render(&self) -> String {
         let mut text = String::new();
         write_members(&mut text, &self.effective, "", 0, &self.origins);
@@ -45,7 +45,7 @@ fn leaf(value: &Value) -> String {
     }
 }
 
-/// Text without quotes where YAML reads it back as the same text, also as a key; quoted as in JSON elsewhere.
+/// Writes text without quotes if YAML reads it back as the same text, also as a key, and with JSON's quotes otherwise.
 fn scalar(text: &str) -> String {
     let is_same =
         |read: Result<Value, String>| read.is_ok_and(|value| value == Value::String(text.to_owned()));

@@ -1,4 +1,4 @@
-//! The rules that no schema can express: keys that depend on each other.
+//! Checks rules that a schema cannot express: keys that depend on each other.
 
 use std::collections::BTreeMap;
 
@@ -95,7 +95,7 @@ fn callers(config: &Config, report: &mut Report) {
     }
 }
 
-/// A grant of a registry that the service does not serve is a mistake that nothing else would reveal.
+/// A grant for a registry that the service does not serve is an error. Nothing else would show this mistake.
 fn grants(at: &str, caller: &Caller, config: &Config, report: &mut Report) {
     for grant in caller.allow.iter().filter_map(|grant| grant.parse::<Grant>().ok()) {
         if let Some(registry) = grant.registry()
@@ -133,7 +133,7 @@ fn registry_rules(at: &str, registry: &Registry, report: &mut Report) {
     }
 }
 
-/// Header names are the same in any case; a map's keys are not.
+/// Header names are case-insensitive, but the keys of a map are not.
 fn headers(at: &str, registry: &Registry, report: &mut Report) {
     let mut seen = BTreeMap::new();
     for name in registry.headers.keys() {

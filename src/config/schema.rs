@@ -14,18 +14,18 @@ use super::service::Config;
 
 /// The JSON Schema (draft 2020-12) of the configuration file, without references, so that it can be embedded.
 ///
-/// It rejects nothing that [`Config::load`] accepts. What it cannot say – files that must exist, and the `format`s,
-/// which other validators take as annotations – only loading checks.
+/// It accepts everything that [`Config::load`] accepts. Only loading checks that files exist and that texts match their
+/// `format`s, which other validators treat as annotations.
 pub fn schema() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.inline_subschemas = true;
     settings.into_generator().into_root_schema_for::<Config>().to_value()
 }
 
-/// What a text with a `format` must be; the error is a sentence about the text.
+/// The check for a text with a `format`. An error is the predicate of a sentence about the text.
 type Check = fn(&str) -> Result<(), String>;
 
-/// The same parsers that the types use, so that what passes the schema also becomes a value.
+/// The checks use the same parsers as the types, so a text that the schema accepts can also be converted.
 const FORMATS: [(&str, Check); 10] = [
     ("caller-name", caller::check_name),
     ("certificate-name", caller::check_certificate_name),
@@ -89,7 +89,7 @@ pub(super) fn kinds(schema: &Value) -> Vec<&str> {
 pub(super) fn suggest(name: &str, known: &[&str]) -> String {
     let distance = |candidate: &str| strsim::osa_distance(name, candidate);
     match known.iter().min_by_key(|candidate| distance(candidate)) {
-        // Up to a third of the letters wrong is a typing mistake; more is another word.
+        // With up to a third of the letters wrong, it is probably a typing mistake.
         Some(nearest) if distance(nearest) * 3 <= nearest.len() => format!("did you mean {nearest}?"),
         _ => format!("known: {}", known.join(", ")),
     }

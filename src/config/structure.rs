@@ -1,4 +1,4 @@
-//! Holds the merged values against the schema, and says in words what does not fit.
+//! Validates the merged values against the schema, and describes in words what does not match.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
@@ -9,10 +9,11 @@ use super::error::Report;
 use super::origin::{member, segments};
 use super::schema;
 
-/// A second pass sees what was hidden by what the first one took away; a third finds nothing in a schema this flat.
+/// The second pass finds errors in values that the first pass could not check because of another error. The schema is too
+/// flat for the third pass to find more.
 const PASSES: usize = 3;
 
-/// Reports every value that does not fit and takes it out, so that the rest can be checked further.
+/// Reports every value that does not match the schema and removes it, so that the rest can be checked further.
 pub(super) fn check(value: &mut Value, schema: &Value, validator: &Validator, report: &mut Report) {
     for _ in 0..PASSES {
         let mut findings: Vec<Finding> =
@@ -32,11 +33,11 @@ pub(super) fn check(value: &mut Value, schema: &Value, validator: &Validator, re
 }
 
 struct Finding {
-    /// Precise findings first; a broad one about the same place is then an echo. See [`Report::structure`].
+    /// Precise findings come first, and [`Report::structure`] then drops a broad finding about the same value.
     rank: u8,
     pointer: String,
     message: String,
-    /// What to take out so that the rest is valid: the value itself, or the map that lacks a key.
+    /// The value to remove so that the rest is valid: the value itself, or the map that lacks a key.
     prune: String,
 }
 
@@ -78,7 +79,7 @@ fn findings(error: &ValidationError<'_>, schema: &Value) -> Vec<Finding> {
     }
 }
 
-/// A message that quotes numbers, but no text: that may be a secret in the wrong place.
+/// The message for a finding. It quotes numbers but no text, because a text may be a secret under the wrong key.
 fn in_words(error: &ValidationError<'_>) -> String {
     let instance = error.instance();
     match error.kind() {
@@ -98,7 +99,7 @@ fn in_words(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// The values of an `enum`. A number is left out where its text is accepted too: `1.1` is the same value as "1.1".
+/// Lists the values of an `enum`. A number is omitted if its text is also accepted: `1.1` is the same value as "1.1".
 fn alternatives(options: &[Value]) -> String {
     let has_text = |number: &Value| options.iter().any(|other| other.as_str() == Some(&*number.to_string()));
     let distinct = options.iter().filter(|option| !(option.is_number() && has_text(option)));
@@ -130,7 +131,7 @@ fn wrong_type(expected: &TypeKind, instance: &Value, schema: Option<&Value>) -> 
     format!("must be {}, not {}{hint}", expected.join(" or "), name(found))
 }
 
-/// JSON Schema's types in YAML's words.
+/// The YAML terms for JSON Schema's types.
 fn name(kind: &str) -> &str {
     match kind {
         "array" => "a list",
@@ -155,7 +156,8 @@ fn one_of(schema: Option<&Value>) -> String {
     format!("needs exactly one of {}", alternatives.join(", "))
 }
 
-/// Takes out the value at `pointer`; of a list, the whole list, because the other indices are still needed.
+/// Removes the value at `pointer`. For an entry of a list, removes the whole list, because the indices of the other entries
+/// must not change.
 fn prune(value: &mut Value, pointer: &str) {
     let Some((parent, _)) = pointer.rsplit_once('/') else {
         *value = Value::Object(Map::new());

@@ -1,6 +1,6 @@
-//! The content of `rexd demo`: four repositories, one for each kind of thing a registry client meets.
+//! The content of `rexd demo`: four repositories, one for each kind of content that a registry client has to handle.
 //!
-//! Deterministic: every start, on every machine, has the same digests.
+//! It is deterministic: every start on every machine has the same digests.
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -25,7 +25,7 @@ pub const DOCKER: &str = "sample/docker";
 /// [`MANY_TAGS`] tags, from `v0.0` to `v24.9`, on one small image.
 pub const MANY: &str = "sample/many";
 
-/// How many tags [`MANY`] has: more than two pages of the most the sample registry puts on one.
+/// The number of tags of [`MANY`]: more than two of the sample registry's largest pages.
 pub const MANY_TAGS: usize = 250;
 
 /// Bytes of noise in the large layer: many times what socket buffers hold, so that back-pressure, cancelling and
@@ -35,7 +35,7 @@ const LARGE: usize = 8 * 1024 * 1024;
 impl Sample {
     /// Makes the content of `rexd demo`: [`APP`], [`SBOM`], [`DOCKER`] and [`MANY`], about 8.4 MB in all.
     ///
-    /// It hashes and packs for some tens of milliseconds and does not yield; nothing is read from outside.
+    /// It hashes and packs for some tens of milliseconds without yielding, and reads nothing from outside.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Sample {
 fn add_app(sample: &mut Sample, platforms: [&Platform; 2]) -> Result<Descriptor, SampleError> {
     let repository = sample.repository_mut(APP);
     let data = File { path: "app/data.bin", mode: 0o644, content: &noise(1, LARGE) };
-    // Noise does not get smaller, so nothing is lost by storing it as it is, and the start is quick.
+    // Noise cannot be compressed. Storing it uncompressed makes the start fast.
     let data = Layer::pack(&[data], Compression::none())?;
     let mut images = Vec::new();
     for platform in platforms {

@@ -1,7 +1,7 @@
 //! Images as documents: configuration, manifest and index, in OCI's media types or in Docker's.
 //!
-//! [image-spec] v1.1 and Docker's ["Image Manifest Version 2, Schema 2"] have the same fields; what differs is the media
-//! types, so one [`Family`] value decides which of the two is written.
+//! [image-spec] v1.1 and Docker's ["Image Manifest Version 2, Schema 2"] have the same fields and differ in their
+//! media types. A [`Family`] value decides which of the two is written.
 //!
 //! [image-spec]: https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md
 //! ["Image Manifest Version 2, Schema 2"]: https://distribution.github.io/distribution/spec/manifest-v2-2/
@@ -18,10 +18,10 @@ use super::{
     sample::{SampleError, SampleRepository},
 };
 
-/// When every image was "created".
+/// The `created` time of every image.
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
-/// Whose media types a document carries.
+/// The family of media types that a document uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Family {
     Oci,
@@ -58,7 +58,7 @@ impl Family {
     }
 }
 
-/// A Linux platform; the index entry of an image and its configuration name the same one.
+/// A Linux platform. An image's index entry and its configuration name the same one.
 pub(super) fn linux(architecture: Arch, variant: Option<&str>) -> Result<Platform, SampleError> {
     let platform = PlatformBuilder::default().os(Os::Linux).architecture(architecture);
     Ok(match variant {

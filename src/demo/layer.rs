@@ -1,6 +1,6 @@
 //! Reproducible image layers: a tar archive in gzip, as [image-spec, layer.md] describes it.
 //!
-//! Nothing of the machine goes in – no clock, no user, no host's byte order – so that every run has the same digests.
+//! A layer does not depend on the machine's clock, user or byte order, so every run has the same digests.
 //!
 //! [image-spec, layer.md]: https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md
 
@@ -15,7 +15,7 @@ use super::sample::{SampleError, sha256};
 /// The modification time of every file: 2024-01-01T00:00:00Z in seconds.
 const MODIFIED: u64 = 1_704_067_200;
 
-/// A layer as a registry keeps it, and the digest a configuration lists for it.
+/// A layer as a registry stores it, and the digest that a configuration lists for it.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// The compressed archive.
@@ -40,7 +40,7 @@ impl Layer {
     pub(super) fn pack(files: &[File<'_>], compression: Compression) -> Result<Self, SampleError> {
         let archive = archive(files).map_err(SampleError::Layer)?;
         let diff_id = sha256(&archive)?;
-        // No name and no time: GzBuilder writes neither unless told to.
+        // By default, GzBuilder writes neither a name nor a time.
         let mut gzip = GzBuilder::new().write(Vec::with_capacity(archive.len() / 2), compression);
         gzip.write_all(&archive).map_err(SampleError::Layer)?;
         let blob = gzip.finish().map_err(SampleError::Layer)?.into();
@@ -62,13 +62,12 @@ fn archive(files: &[File<'_>]) -> io::Result<Vec<u8>> {
     builder.into_inner()
 }
 
-/// `length` bytes, a multiple of 8, that no compression makes smaller, the same on every machine: xorshift64*, George
-/// Marsaglia, "Xorshift RNGs" (2003), with Sebastiano Vigna's multiplier.
+/// Generates `length` bytes, a multiple of 8, that cannot be compressed and are the same on every machine: xorshift64*,
+/// George Marsaglia, "Xorshift RNGs" (2003), with Sebastiano Vigna's multiplier.
 ///
-/// A generator of our own, because `rand` promises no stable output across its versions and the digests must not change
-/// with a dependency.
+/// `rand` is not used, because its output may change between versions, and the digests must not change with a dependency.
 pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    // Zero is the one state xorshift never leaves.
+    // The state must not be zero, because xorshift never leaves it.
     let mut state = seed.max(1);
     let mut bytes = vec![0; length];
     let (words, _) = bytes.as_chunks_mut();

@@ -1,8 +1,8 @@
 //! The embedded sample registry: a small, read-only registry of the OCI Distribution specification, with real content.
 //!
-//! `rexd demo` puts the service in front of it, so that every RPC can be tried without a network; the tests use the same
-//! one, so that what they prove is proved over real HTTP. It knows nothing of the rest of this crate: a mistake in our
-//! names, digests or URLs cannot hide by being made on both sides.
+//! `rexd demo` starts the service in front of it, so that every RPC can be tried without a network. The tests use it too,
+//! so that they run over real HTTP. It does not use the rest of this crate: otherwise the same mistake in names, digests or
+//! URLs could be on both sides, and no test would find it.
 //!
 //! | file | what it is for |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `image` | image manifests, configurations and indexes, in OCI's and Docker's media types |
 //! | `layer` | reproducible tar+gzip layers |
 //! | `registry` | the listener and its connections |
-//! | `routes` | from a request to its answer: the endpoints of the specification |
+//! | `routes` | the endpoints of the specification |
 //! | `page` | `n`, `last` and the `Link` header |
 //! | `range` | the `Range` header |
 

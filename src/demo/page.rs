@@ -1,15 +1,15 @@
 //! Pages of the catalog and of tag lists: `n`, `last` and the `Link` header of RFC 8288, as [distribution-spec,
-//! "Listing Tags"] has them.
+//! "Listing Tags"] defines them.
 //!
 //! [distribution-spec, "Listing Tags"]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#listing-tags
 
 use url::form_urlencoded;
 
-/// The most names on one page, and how many there are when the client does not say: small, so that a client that does
-/// not follow `Link` is found out. The specification allows a registry fewer than asked for.
+/// The largest and the default number of names on a page. It is small, so that a client that does not follow `Link` fails.
+/// The specification allows a registry to return fewer names than requested.
 const MAX_NAMES: usize = 100;
 
-/// Which names a client asks for.
+/// The names that a client requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageRequest {
     limit: usize,
@@ -29,7 +29,7 @@ pub(super) struct Page<'a> {
 }
 
 impl PageRequest {
-    /// Reads the query of a URL; unknown keys are none of our business.
+    /// Parses the query of a URL. Unknown keys are ignored.
     pub(super) fn from_query(query: &str) -> Result<Self, InvalidPageSize> {
         let mut request = Self { limit: MAX_NAMES, last: String::new() };
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -44,11 +44,11 @@ impl PageRequest {
 
     /// Cuts the page out of `names`, which must be in lexical order.
     ///
-    /// `last` need not be one of the names: the page begins after the place where it would stand.
+    /// `last` need not be one of the names: the page begins after its place in the order.
     pub(super) fn cut<'a>(&self, names: impl Iterator<Item = &'a str>) -> Page<'a> {
         let mut rest = names.skip_while(|name| *name <= self.last.as_str());
         let names: Vec<&str> = rest.by_ref().take(self.limit).collect();
-        // An empty page (n=0) has no last name, so nothing could follow it.
+        // An empty page (n=0) has no last name, so there is no next page.
         let next = names.last().filter(|_| rest.next().is_some()).map(|last| {
             form_urlencoded::Serializer::new(String::new())
                 .append_pair("n", &self.limit.to_string())

@@ -1,9 +1,9 @@
 //! The `Range` request header for one range of bytes: RFC 9110, sections 14.1.2 and 14.2.
 
-/// What to send of a blob.
+/// The part of a blob to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Selection {
-    /// 200 and all of it.
+    /// 200 and the whole blob.
     Whole,
     /// 206 and the bytes from `first` to `last`, both included.
     Part { first: u64, last: u64 },
@@ -12,9 +12,9 @@ pub(super) enum Selection {
 }
 
 impl Selection {
-    /// What `header` selects of `size` bytes.
+    /// The part of `size` bytes that `header` selects.
     ///
-    /// A header that cannot be read, and one with several ranges, is ignored, as RFC 9110 section 14.2 allows.
+    /// A header that cannot be parsed or has several ranges is ignored, as RFC 9110 section 14.2 allows.
     pub(super) fn of(header: &str, size: u64) -> Self {
         let Some((first, last)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-'))
         else {
@@ -34,7 +34,7 @@ impl Selection {
     }
 }
 
-/// `1*DIGIT`: `str::parse` alone would take a sign.
+/// `1*DIGIT`: `str::parse` alone would accept a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

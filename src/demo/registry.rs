@@ -18,7 +18,7 @@ use super::{routes, sample::Sample};
 /// The most connections at a time; further ones wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 512;
 
-/// How long to let the machine recover after `accept` failed, typically for want of file descriptors.
+/// The pause after a failed `accept`, which usually means that there are no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running sample registry. Dropping it closes the listener and all connections.
@@ -29,9 +29,9 @@ pub struct DemoRegistry {
 }
 
 impl DemoRegistry {
-    /// Serves `sample` on `listener`, in a task of its own, until the value is dropped.
+    /// Serves `sample` on `listener` in a new task until the returned value is dropped.
     ///
-    /// It speaks plain HTTP/1.1 and lets everyone in: give it a loopback address.
+    /// It speaks plain HTTP/1.1 without authentication, so the listener should be on a loopback address.
     ///
     /// # Errors
     ///
@@ -39,20 +39,20 @@ impl DemoRegistry {
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime, as every `tokio::spawn`.
+    /// If called outside a Tokio runtime.
     pub fn start(listener: TcpListener, sample: Arc<Sample>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let accepting = AbortOnDropHandle::new(tokio::spawn(accept(listener, sample)));
         Ok(Self { address, _accepting: accepting })
     }
 
-    /// Where it listens; as a registry's name, `127.0.0.1:<port>`.
+    /// The address on which it listens. As a registry's name, this is `127.0.0.1:<port>`.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Accepts for ever. The connections' tasks belong to this future, so that they end with it.
+/// Accepts connections forever. This future owns the connections' tasks, so they end when it is dropped.
 async fn accept(listener: TcpListener, sample: Arc<Sample>) {
     let mut connections = JoinSet::new();
     loop {
@@ -70,16 +70,16 @@ async fn accept(listener: TcpListener, sample: Arc<Sample>) {
 
 async fn serve(stream: TcpStream, sample: Arc<Sample>) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = routes::answer(&sample, &request).unwrap_or_else(|_| internal_server_error());
+        let response = routes::respond(&sample, &request).unwrap_or_else(|_| internal_server_error());
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    // The timer arms hyper's limit of 30 seconds for the head of a request. What ends a connection with an error – the
-    // client went away, or spoke no HTTP – concerns nobody here.
+    // The timer arms hyper's limit of 30 seconds for the head of a request. Errors of a
+    // connection are ignored: the client closed it, or did not speak HTTP.
     let _ =
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// For an answer whose headers could not be written, which the sample's own names and digests rule out.
+/// The response if headers cannot be written. This cannot happen with the sample's names and digests.
 fn internal_server_error() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;

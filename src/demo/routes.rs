@@ -1,4 +1,4 @@
-//! From a request to its answer: the reading endpoints of the [OCI Distribution Specification] v1.1, "Endpoints", and
+//! Responds to requests: the endpoints for reading of the [OCI Distribution Specification] v1.1, "Endpoints", and
 //! the catalog of [distribution], which the specification only mentions.
 //!
 //! | id | path |
@@ -9,8 +9,8 @@
 //! | end-8 | `/v2/<name>/tags/list` |
 //! | – | `/v2/_catalog` |
 //!
-//! Pure: no I/O and no state, so every answer is a function of the sample and the request. `Accept` is not looked at, as
-//! in most registries: a manifest is what was pushed.
+//! There is no I/O and no state: every response is a function of the sample and the request. `Accept` is ignored, as in
+//! most registries, which return a manifest as it was pushed.
 //!
 //! [OCI Distribution Specification]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#endpoints
 //! [distribution]: https://distribution.github.io/distribution/spec/api/#catalog
@@ -27,12 +27,12 @@ use super::{
     sample::{Sample, SampleRepository},
 };
 
-type Answer = Result<Response<Full<Bytes>>, http::Error>;
+type HttpResult = Result<Response<Full<Bytes>>, http::Error>;
 
 const DOCKER_CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// Answers a request. The server leaves out the body of an answer to HEAD.
-pub(super) fn answer<B>(sample: &Sample, request: &Request<B>) -> Answer {
+/// Responds to a request. The server omits the body of a response to HEAD.
+pub(super) fn respond<B>(sample: &Sample, request: &Request<B>) -> HttpResult {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let refusal = builder(StatusCode::METHOD_NOT_ALLOWED).header(header::ALLOW, "GET, HEAD");
         return refuse(refusal, ErrorCode::Unsupported, "this registry is read-only");
@@ -64,7 +64,7 @@ pub(super) fn answer<B>(sample: &Sample, request: &Request<B>) -> Answer {
     }
 }
 
-/// What is asked of a repository.
+/// An endpoint below a repository.
 enum Endpoint<'a> {
     Tags,
     Manifest(&'a str),
@@ -72,7 +72,7 @@ enum Endpoint<'a> {
 }
 
 impl<'a> Endpoint<'a> {
-    /// Splits `<name>/tags/list` and its siblings. The name may hold slashes, even `/tags/`; what follows it holds none.
+    /// Splits `<name>/tags/list` and its siblings. The name may contain slashes, even `/tags/`. The rest contains none.
     fn parse(path: &'a str) -> Option<(&'a str, Self)> {
         let (rest, last) = path.rsplit_once('/')?;
         let (name, kind) = rest.rsplit_once('/')?;
@@ -85,11 +85,11 @@ impl<'a> Endpoint<'a> {
     }
 }
 
-fn catalog<B>(sample: &Sample, request: &Request<B>) -> Answer {
+fn catalog<B>(sample: &Sample, request: &Request<B>) -> HttpResult {
     page(request, sample.repositories(), |names| json!({ "repositories": names }))
 }
 
-fn tags<B>(name: &str, repository: &SampleRepository, request: &Request<B>) -> Answer {
+fn tags<B>(name: &str, repository: &SampleRepository, request: &Request<B>) -> HttpResult {
     page(request, repository.tags(), |tags| json!({ "name": name, "tags": tags }))
 }
 
@@ -97,21 +97,21 @@ fn page<'a, B>(
     request: &Request<B>,
     names: impl Iterator<Item = &'a str>,
     document: impl FnOnce(Vec<&'a str>) -> Value,
-) -> Answer {
+) -> HttpResult {
     let Ok(asked) = PageRequest::from_query(request.uri().query().unwrap_or_default()) else {
         return refuse(builder(StatusCode::BAD_REQUEST), ErrorCode::Unsupported, "n must be a whole number");
     };
     let Page { names, next } = asked.cut(names);
-    let mut answer = builder(StatusCode::OK);
+    let mut response = builder(StatusCode::OK);
     if let Some(query) = next {
-        // RFC 8288, with a path-absolute target as the specification's own example has it.
+        // RFC 8288, with an absolute path as in the specification's example.
         let link = format!("<{}?{query}>; rel=\"next\"", request.uri().path());
-        answer = answer.header(header::LINK, link);
+        response = response.header(header::LINK, link);
     }
-    send(answer, &document(names))
+    send(response, &document(names))
 }
 
-fn manifest(repository: &SampleRepository, reference: &str) -> Answer {
+fn manifest(repository: &SampleRepository, reference: &str) -> HttpResult {
     let Some(manifest) = repository.manifest(reference) else {
         return refuse(builder(StatusCode::NOT_FOUND), ErrorCode::ManifestUnknown, "manifest unknown");
     };
@@ -123,7 +123,7 @@ fn manifest(repository: &SampleRepository, reference: &str) -> Answer {
         .body(Full::new(manifest.content().clone()))
 }
 
-fn blob<B>(repository: &SampleRepository, digest: &str, request: &Request<B>) -> Answer {
+fn blob<B>(repository: &SampleRepository, digest: &str, request: &Request<B>) -> HttpResult {
     let Ok(digest) = digest.parse::<Digest>() else {
         return refuse(builder(StatusCode::BAD_REQUEST), ErrorCode::DigestInvalid, "digest is not valid");
     };
@@ -142,19 +142,19 @@ fn blob<B>(repository: &SampleRepository, digest: &str, request: &Request<B>) ->
             (StatusCode::RANGE_NOT_SATISFIABLE, Bytes::new(), Some(format!("bytes */{size}")))
         }
     };
-    let mut answer = builder(status)
+    let mut response = builder(status)
         .header(header::CONTENT_TYPE, "application/octet-stream")
         .header(header::CONTENT_LENGTH, content.len())
         .header(header::ACCEPT_RANGES, "bytes")
         .header(DOCKER_CONTENT_DIGEST, digest.as_ref());
     if let Some(range) = content_range {
-        answer = answer.header(header::CONTENT_RANGE, range);
+        response = response.header(header::CONTENT_RANGE, range);
     }
-    answer.body(Full::new(content))
+    response.body(Full::new(content))
 }
 
-/// RFC 9110 gives `Range` a meaning for GET only. `If-Range` cannot match, since no answer has a validator; section
-/// 13.1.5 then wants the whole.
+/// RFC 9110 gives `Range` a meaning for GET only. `If-Range` cannot match, because no response has a validator.
+/// Section 13.1.5 then requires the whole blob.
 fn selection<B>(request: &Request<B>, size: u64) -> Selection {
     let headers = request.headers();
     if request.method() != Method::GET || headers.contains_key(header::IF_RANGE) {
@@ -171,13 +171,13 @@ fn builder(status: StatusCode) -> Builder {
 }
 
 /// The specification's error envelope, "Error Codes".
-fn refuse(answer: Builder, code: ErrorCode, message: &str) -> Answer {
-    send(answer, &json!({ "errors": [{ "code": code.to_string(), "message": message }] }))
+fn refuse(response: Builder, code: ErrorCode, message: &str) -> HttpResult {
+    send(response, &json!({ "errors": [{ "code": code.to_string(), "message": message }] }))
 }
 
-fn send(answer: Builder, document: &Value) -> Answer {
+fn send(response: Builder, document: &Value) -> HttpResult {
     let body = Bytes::from(document.to_string());
-    answer
+    response
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONTENT_LENGTH, body.len())
         .body(Full::new(body))

@@ -1,7 +1,7 @@
-//! What the sample registry holds: repositories of tags, manifests and blobs, in memory.
+//! The content of the sample registry: repositories of tags, manifests and blobs, in memory.
 //!
-//! Everything is stored under the digest of its exact bytes, as [image-spec, descriptor.md, "Digests"] asks; a test can
-//! compare what came through the service with what is here, byte for byte.
+//! Everything is stored under the digest of its exact bytes, as [image-spec, descriptor.md, "Digests"] requires. A test can
+//! compare the bytes that the service sent with the bytes stored here.
 //!
 //! [image-spec, descriptor.md, "Digests"]: https://github.com/opencontainers/image-spec/blob/v1.1.1/descriptor.md#digests
 
@@ -18,7 +18,7 @@ use oci_spec::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// Why sample content could not be made.
+/// Why sample content could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum SampleError {
     /// Packing a layer failed.
@@ -34,8 +34,8 @@ pub enum SampleError {
 
 /// The content of a sample registry.
 ///
-/// [`Sample::generate`] makes the content of `rexd demo`; [`Sample::default`] is empty, for a test that wants content of
-/// its own.
+/// [`Sample::generate`] makes the content of `rexd demo`. [`Sample::default`] is empty, for tests that add their own
+/// content.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     repositories: BTreeMap<String, SampleRepository>,
@@ -52,7 +52,7 @@ impl Sample {
         self.repositories.get(name)
     }
 
-    /// The repository of that name, made if it was not there, to put content into.
+    /// The repository of that name, to add content to. It is created if it does not exist.
     pub fn repository_mut(&mut self, name: &str) -> &mut SampleRepository {
         self.repositories.entry(name.to_owned()).or_default()
     }
@@ -94,14 +94,14 @@ impl SampleRepository {
     ///
     /// # Errors
     ///
-    /// [`SampleError::Document`] if the digest cannot be written, which SHA-256 rules out.
+    /// [`SampleError::Document`] if the digest cannot be parsed. This cannot happen with SHA-256.
     pub fn add_blob(&mut self, media_type: MediaType, content: Bytes) -> Result<Descriptor, SampleError> {
         let descriptor = describe(media_type, &content)?;
         self.blobs.insert(descriptor.digest().clone(), content);
         Ok(descriptor)
     }
 
-    /// Stores a manifest of any kind – the bytes are not looked at – and describes it.
+    /// Stores a manifest of any kind without parsing it, and describes it.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl SampleManifest {
         &self.descriptor
     }
 
-    /// The exact bytes, which the digest is of.
+    /// The exact bytes that the digest describes.
     pub fn content(&self) -> &Bytes {
         &self.content
     }

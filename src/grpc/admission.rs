@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::RexError;
 
-/// Memory that a stream uses besides its chunks: connections, their buffers, its own state; measured, see the README.
+/// Memory that a stream uses besides its chunks: connections, their buffers, its own state. Measured: see docs/performance.md.
 const BASE_BYTES: usize = 128 * 1024;
 
 /// Chunks that a stream holds while its caller does not read: one in h2, one waiting.
@@ -28,11 +28,11 @@ pub struct StreamLimits {
     /// The most bytes that all streams and large responses together may hold; a stream with default chunks is counted with
     /// 256 KiB, a response of more than 16 KiB with its size.
     pub memory_bytes: usize,
-    /// How long a caller may read nothing before its stream, or its large response, is reset.
+    /// How long a caller may read nothing before its stream or its large response is reset.
     pub write_stall: Duration,
 }
 
-/// Hands out permits.
+/// Grants permits.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
     streams: Arc<Semaphore>,
@@ -81,7 +81,10 @@ impl Admission {
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.memory).try_acquire_many_owned(units);
         memory.map(MemoryPermit).map_err(|_| {
-            overloaded(format!("streams and answers hold the {} bytes they may", self.limits.memory_bytes))
+            overloaded(format!(
+                "streams and large responses hold all {} bytes of stream_memory_bytes",
+                self.limits.memory_bytes
+            ))
         })
     }
 }

@@ -27,9 +27,9 @@ type Frames = Pin<Box<dyn Stream<Item = Result<Framed, Status>> + Send>>;
 
 /// The messages of a stream as the frames of a body.
 struct BlobBody {
-    /// `None` once the trailers were sent.
+    /// `None` after the trailers were sent.
     frames: Option<Frames>,
-    /// The registry's bytes of the message whose prefix was sent last.
+    /// The blob's bytes of the message whose prefix was sent last.
     data: Bytes,
 }
 

@@ -1,4 +1,4 @@
-//! Between the API's messages and the domain's types. What passes here is well-formed, and admitted by the policy.
+//! Converts between the API's messages and the domain types. A converted request is well-formed, and the policy allows it.
 
 use std::{collections::HashMap, str::FromStr};
 
@@ -16,20 +16,21 @@ use crate::{
     policy::{Caller, Policy, Resource},
 };
 
-/// AIP-158: what a page holds when the caller does not say, and at most.
+/// The default and the largest number of entries in a page (AIP-158).
 const DEFAULT_PAGE_SIZE: usize = 100;
 const MAX_PAGE_SIZE: usize = 1000;
 
 /// Chunk sizes, in bytes, that a caller may choose.
 const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
 
-/// The default chunk: what a stream holds for a caller who does not read. Larger ones gained nothing (see the README).
+/// The default chunk size. A stream holds this much for a caller that does not read. Larger chunks were not faster (see
+/// docs/performance.md).
 const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 
-/// gRPC clients take messages of 4 MiB unless told otherwise; some of that is for the response's other fields.
+/// gRPC clients accept messages of 4 MiB by default. Part of that is needed for the response's other fields.
 const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
-/// Reads a caller's requests, under a policy.
+/// Parses a caller's requests, and checks them against the policy.
 pub(super) struct Call<'a> {
     pub(super) policy: &'a Policy,
     pub(super) caller: Caller,

@@ -1,8 +1,8 @@
-//! A blob -> the messages of `StreamBlob`: the header, the chunks, the trailer, or the status that ends them. The deadline and
-//! the numbers of a stream live here, because they live as long as it. The permit lives longer: every chunk refers to it.
-//!
-//! When a caller opens a wide window and does not read its socket, h2 takes as much of a stream as the connection's send
-//! buffer holds – a small blob whole, with its trailers, and the stream is over while its bytes are not gone.
+//! Turns a blob into the messages of `StreamBlob`: the header, the chunks, and the trailer or the status that ends the
+//! stream. [`BlobMessages`] holds the state that lives as long as the stream, such as its deadline. The permit lives longer,
+//! because every chunk refers to it: when a caller opens a wide window but does not read its socket, h2 takes as much of the
+//! stream as the connection's send buffer holds. A small blob fits in completely, so its stream ends before its bytes are
+//! sent.
 
 use std::sync::{
     Arc,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{client::Blob, error::RexError, server::Shutdown, telemetry};
 
-/// The stream type that the generated code wants; no message ever passes through it.
+/// The stream type that the generated code requires. No message passes through it.
 pub(super) type UnusedStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
 
 /// A blob's messages: the header, the chunks, the trailer.
@@ -34,7 +34,7 @@ pub(super) struct BlobMessages {
     chunk_bytes: usize,
     deadline: Deadline,
     shutdown: Option<Shutdown>,
-    /// The call's.
+    /// The span of the call.
     span: Span,
     next: Next,
     permit: Arc<StreamPermit>,
@@ -44,7 +44,7 @@ pub(super) struct BlobMessages {
 #[derive(Debug)]
 pub(super) struct Shared {
     blob: Mutex<Blob>,
-    /// Odd while a message is being made, even while the caller's window is waited for.
+    /// An odd number while a message is being made, an even number while the stream waits for the caller's window.
     steps: AtomicU64,
 }
 
@@ -56,12 +56,12 @@ enum Next {
 }
 
 impl Shared {
-    /// More with every message, and once more while one is being made.
+    /// A counter that grows when a message is begun and when it is complete.
     pub(super) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 
-    /// Whether the registry is waited for, and not the caller.
+    /// Whether the stream waits for the registry, not for the caller.
     pub(super) fn is_making_a_message(&self) -> bool {
         self.steps() % 2 == 1
     }
@@ -89,13 +89,13 @@ impl BlobMessages {
         Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permit }
     }
 
-    /// For the watchdog of the stream.
+    /// The state that the stream's watchdog needs.
     pub(super) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
 
-    /// The messages, up to the trailer or to the status that ends them. How the stream ended short of its trailer is
-    /// logged in the span it was opened in.
+    /// The messages, up to the trailer or to the status that ends the stream. A stream that ends without its trailer is
+    /// logged in the span of its call.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut messages| async move {
             let next = messages.next_message().await.inspect_err(|status| {
@@ -105,7 +105,7 @@ impl BlobMessages {
         })
     }
 
-    /// One message, within the deadline and before the service closes.
+    /// The next message. It fails when the deadline passes or the service shuts down.
     async fn next_message(&mut self) -> Result<Option<Framed>, Status> {
         if self.shutdown.as_ref().is_some_and(Shutdown::has_begun) {
             return Err(Shutdown::status());

@@ -1,9 +1,9 @@
-//! Large responses in one message (a manifest, a page of a list) whose caller may not read them.
+//! Sends large responses in one message (a manifest, a page of a list) to callers that may not read them.
 //!
 //! As soon as the caller's flow-control window is open by one byte, hyper passes a whole frame of a body to h2, and drops
-//! the stream after the last one. A manifest of 4 MiB in one frame would stay in h2 for as long as the caller likes, and
-//! nothing could notice it. So a large response is sent in pieces: h2 gets the next one when the window has taken the last.
-//! Its memory counts like that of streams. If no piece moves for the limit, or past the call's deadline, it is reset.
+//! the stream after the last one. A manifest of 4 MiB in one frame would stay in h2 for as long as the caller does not read,
+//! unnoticed. So a large response is sent in pieces: h2 gets the next piece when the window has taken the last one. Its
+//! memory counts like that of streams. It is reset if no piece is taken within the limit, or after the call's deadline.
 
 use std::{
     pin::Pin,
@@ -27,25 +27,25 @@ use super::{
 };
 use crate::{error::RexError, server::Watchdog};
 
-/// One frame, as large as callers take them unless they say otherwise (RFC 9113, section 4.2), and no more than the
-/// smallest send buffer. A response that fits is not large: it goes as it is.
+/// The size of a piece: HTTP/2's default maximum frame size (RFC 9113, section 4.2), and no more than the smallest send
+/// buffer. A response that fits into one piece is not large, and is sent unchanged.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Bytes a second that a caller must read on average. Otherwise a caller that reads one piece per `limit` would hold 4 MiB
-/// for hours, and a few such callers all the memory.
+/// The bytes a second that a caller must read on average. Otherwise a caller that reads one piece per `limit` could hold
+/// 4 MiB for hours, and a few such callers all the memory.
 const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// How often a response is checked within the limit.
 const STALL_CHECKS: u32 = 4;
 
-/// A large response on its way. The permit is given back when the last of its bytes is.
+/// A large response that is being sent. The permit is released with the last of its bytes.
 #[derive(Debug)]
 pub(super) struct LargeResponse {
     pieces_taken: AtomicU64,
     _memory: MemoryPermit,
 }
 
-/// Makes the response of this message. For a large one, memory is reserved and a watchdog is set on its stream.
+/// Makes the response with this message. For a large one, reserves memory and sets a watchdog on its stream.
 ///
 /// # Errors
 /// [`RexError::Overloaded`] if there is no memory for it.
@@ -68,7 +68,7 @@ pub(super) fn respond<A: Message>(
     Ok(response)
 }
 
-/// The watchdog of a large response; completes when the response must be reset.
+/// The watchdog of a large response. Completes when the response must be reset.
 async fn watch(response: Arc<LargeResponse>, bytes: usize, limit: Duration, deadline: Deadline) {
     let in_all = limit.saturating_add(Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND));
     tokio::select! {
@@ -94,7 +94,7 @@ impl LargeResponse {
     }
 }
 
-/// The body of a large response in pieces; of any other, as it is.
+/// Splits the body of a large response into pieces. Other responses are unchanged.
 pub(super) fn split_body(mut response: http::Response<Body>) -> http::Response<Body> {
     match response.extensions_mut().remove::<Arc<LargeResponse>>() {
         None => response,
@@ -102,18 +102,18 @@ pub(super) fn split_body(mut response: http::Response<Body>) -> http::Response<B
     }
 }
 
-/// A body whose data is handed on in pieces.
+/// A body that returns its data in pieces.
 struct Pieces {
     body: Body,
-    /// Of the frame that came last.
+    /// The bytes of the last frame that were not returned yet.
     rest: Bytes,
     tracker: Arc<LargeResponse>,
 }
 
 impl Pieces {
-    /// The last byte goes alone: hyper hands it on only when the window has taken all before it. So the stream, and the
-    /// watchdog, outlive everything that waits for the caller to open its window; what then still waits for the
-    /// socket is the connection's, and ends with its keep-alive.
+    /// The last byte is a piece of its own: hyper passes it on only when the window has taken everything before it. So the
+    /// stream and its watchdog live until the caller's window has taken all other bytes. Bytes that then still wait for the
+    /// socket are bounded by the connection's limits.
     fn piece(&mut self) -> Bytes {
         let size = match self.rest.len() {
             0 | 1 => self.rest.len(),
@@ -197,7 +197,7 @@ mod tests {
         let piece = frame.unwrap().unwrap().into_data().unwrap();
         assert_eq!(piece.len(), PIECE_BYTES);
         drop(pieces);
-        assert!(admission.reserve(1).is_err(), "a piece is all of the response");
+        assert!(admission.reserve(1).is_err(), "a piece keeps the memory of the whole response reserved");
         drop(piece);
         assert!(admission.reserve(1).is_ok());
     }

@@ -14,7 +14,7 @@ use super::{deadline::Deadline, frame::Shared};
 /// not matter.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The watchdog of a stream; completes when the stream must be reset.
+/// The watchdog of a stream. Completes when the stream must be reset.
 pub(super) async fn watch(stream: Arc<Shared>, limit: Duration, deadline: Deadline) {
     tokio::select! {
         () = stalled(&stream, limit) => {

@@ -1,8 +1,8 @@
-//! The messages of `StreamBlob` as they go on the wire.
+//! Encodes the messages of `StreamBlob`.
 //!
-//! `data` is the last field of `BlobChunk`, and `chunk` the only field of its message: a message is a short prefix and then
-//! the bytes as they are. So no chunk is ever put together in a buffer; prefix and bytes go to HTTP/2 as two, and any
-//! stock client decodes them.
+//! `data` is the last field of `BlobChunk`, and `chunk` is the only field of its message. So an encoded message is a short
+//! prefix, followed by the blob's bytes. Prefix and bytes are passed to HTTP/2 separately, without a copy, and every gRPC
+//! client can decode them.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::{
@@ -12,22 +12,23 @@ use prost::{
 
 use super::proto;
 
-/// A message, framed for gRPC, in two parts.
+/// A gRPC frame with one message, in two parts.
 #[derive(Debug)]
 pub struct Framed {
-    /// What was made: gRPC's five bytes, and the message up to `data`.
+    /// gRPC's five bytes, and the message up to `data`.
     pub prefix: Bytes,
-    /// The blob's bytes; empty for a header and a trailer.
+    /// The blob's bytes. Empty for a header and a trailer.
     pub data: Bytes,
 }
 
-/// The five bytes before a message (gRPC "PROTOCOL-HTTP2", Length-Prefixed-Message): not compressed, and its length.
+/// The five bytes before a message (gRPC "PROTOCOL-HTTP2", Length-Prefixed-Message): the flag for compression, which is not
+/// set, and the length.
 fn put_message_head(buffer: &mut BytesMut, length: usize) {
     buffer.put_u8(0);
     buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
 
-/// A message without bytes of a blob: a header or a trailer.
+/// Encodes a message without the blob's bytes: a header or a trailer.
 #[must_use]
 pub fn message(frame: proto::stream_blob_response::Frame) -> Framed {
     let message = proto::StreamBlobResponse { frame: Some(frame) }.encode_to_vec();
@@ -42,7 +43,8 @@ const CHUNK_FIELD: u32 = 2;
 const OFFSET_FIELD: u32 = 1;
 const DATA_FIELD: u32 = 2;
 
-/// A chunk whose `data` begins at `offset` of the blob: the message's head, `chunk` with its length, `offset`, `data` with its length – and then the bytes themselves.
+/// Encodes a chunk whose `data` begins at `offset` of the blob. The prefix has gRPC's five bytes, the tag and length of
+/// `chunk`, `offset`, and the tag and length of `data`.
 #[must_use]
 pub fn chunk(offset: u64, data: Bytes) -> Framed {
     let offset_length = if offset == 0 { 0 } else { key_len(OFFSET_FIELD) + encoded_len_varint(offset) };
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Prefix and bytes are what prost would have written.
+        /// Prefix and bytes together are what prost encodes.
         #[test]
         fn a_chunk_is_prosts_own_encoding(offset in prop_oneof![Just(0u64), 0..=i64::MAX as u64], size in prop_oneof![0..70_000usize, Just(1 << 20)]) {
             let data = Bytes::from(vec![7; size]);

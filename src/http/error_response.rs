@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::response::Response;
 use crate::error::{At, Missing, Refusal, RexError};
 
-/// The head of an error response, and what its body says. The body itself never gets any further.
+/// The head of an error response, and the parsed parts of its body. The body itself is dropped.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse {
     pub(crate) at: At,
@@ -41,7 +41,7 @@ impl ErrorResponse {
         self.at.http_status.unwrap_or_default()
     }
 
-    /// The error for the caller. `missing` and `name` say what a 404 without a code means.
+    /// The error for the caller. A 404 without an OCI code means that `missing` of this `name` was not found.
     pub(crate) fn into_error(self, missing: Missing, name: &str) -> RexError {
         let Self { at, retry_after, .. } = self;
         let authentication = |at, refusal, problem: &str| RexError::Authentication {

@@ -1,11 +1,11 @@
-//! What a reqwest error was, without its URL, and whether another try may help.
+//! Converts a reqwest error to a [`RexError`] without its URL, and decides whether a retry may help.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use super::egress::AddressRefused;
 use crate::error::{At, RexError, Wait};
 
-/// How rustls says that the peer refused the handshake.
+/// The text of rustls' error when the peer refused the handshake.
 const TLS_ALERT: &str = "received fatal alert";
 
 /// The error for the caller. `connect` and `idle` are the limits that a timeout may have reached.
@@ -30,7 +30,7 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
     RexError::Network { at, problem, cause: Some(Arc::new(error)) }
 }
 
-/// Whether another try may help: it may after a connection failed or broke before a response, but not after a TLS failure.
+/// Whether a retry may help. It may after a connection failed or broke before a response, but not after a TLS failure.
 pub(super) fn is_transient(error: &RexError) -> bool {
     match error {
         RexError::Network { cause, .. } => cause.as_ref().is_none_or(|cause| !is_tls(cause.as_ref())),
@@ -52,7 +52,7 @@ pub(super) fn is_transient(error: &RexError) -> bool {
     }
 }
 
-/// The statuses of a registry that has lost something behind it for a while.
+/// The statuses that mean a temporary failure, often of a server behind the registry.
 pub(super) fn is_transient_status(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }

@@ -1,20 +1,20 @@
 //! One guarded, paced exchange with a registry. The only user of reqwest.
 //!
-//! [`Transport::send`](transport::Transport::send) takes a permit, sends the request, follows redirects and tries again.
+//! [`Transport::send`](transport::Transport::send) takes a permit, sends the request, follows redirects and retries.
 //! Each step is a file:
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `transport` | puts the steps together for one registry |
+//! | `transport` | runs all steps for one registry |
 //! | `call`, `permits` | what the requests of one call share; how many run at once, fairly among callers |
-//! | `retry`, `retry_after`, `pace` | decide about another try; keep the retry budget and the pause that a 429 asks for |
+//! | `retry`, `retry_after`, `pace` | decide whether to retry; keep the retry budget and the pause that a 429 requests |
 //! | `redirect` | follows redirects, and keeps credentials at the registry's origin |
-//! | `request`, `wire` | one request on the wire, up to the head of its response |
+//! | `request`, `wire` | send one request, and receive the head of its response |
 //! | `settings`, `connect` | certificates, proxies and protocols: the reqwest clients |
-//! | [`mod@egress`] | where a request may go, and who may receive credentials |
-//! | `response`, `body`, `error_response` | what comes back, under limits |
-//! | `failure` | what a reqwest error was |
-//! | `rate_limit` | what a registry says is left of its rate limit |
+//! | [`mod@egress`] | decides which URLs may be requested, and which may receive credentials |
+//! | `response`, `body`, `error_response` | read the response, within limits |
+//! | `failure` | converts reqwest's errors |
+//! | `rate_limit` | logs how many requests a registry's rate limit still allows |
 //!
 //! It knows nothing of signing in: `auth` decides what to send as `Authorization`.
 

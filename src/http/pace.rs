@@ -1,6 +1,6 @@
-//! What all requests to one server share about asking again: the retry budget, and the pause that a 429 asks for.
+//! The retry budget of one server, and the pause that its 429 requests. All requests to the server share them.
 //!
-//! Without a bound over all calls, retries multiply an outage. So each request deposits a part of a retry into the budget,
+//! Without a limit over all calls, retries make an outage worse. So each request deposits a part of a retry into the budget,
 //! and each retry withdraws a whole one. The budget starts full, so that the first calls of a quiet service can retry.
 
 use std::{
@@ -21,7 +21,7 @@ const BALANCE_LIMIT: u32 = 200;
 /// The longest that a call without a deadline waits for the end of a pause.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// The longest pause. Keeps time arithmetic far from overflow.
+/// The longest pause, so that adding it to a time never overflows.
 const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The retry budget and the pause of one server.
@@ -42,7 +42,7 @@ impl Pace {
         *balance = balance.saturating_add(DEPOSIT).min(BALANCE_LIMIT);
     }
 
-    /// Takes a retry out of the budget, if it has one.
+    /// Withdraws a retry from the budget. Returns whether the budget had one.
     pub(super) fn withdraw(&self) -> bool {
         let mut balance = self.balance.lock().unwrap_or_else(PoisonError::into_inner);
         let left = balance.checked_sub(WITHDRAWAL);

@@ -1,8 +1,8 @@
 //! Redirects, followed one hop at a time.
 //!
 //! What belongs to the registry – `Authorization`, the configured headers, the client certificate – goes to its own
-//! origin only; the Distribution Specification forbids anything else. A chain that has left that origin gets none of it
-//! back when it returns: another host must not choose what is read with the registry's credentials (Fetch Standard,
+//! origin only; the Distribution Specification forbids anything else. After a redirect to another origin, the chain
+//! does not get them again: another host must not choose what is read with the registry's credentials (Fetch Standard,
 //! "HTTP-redirect fetch").
 
 use http::{HeaderMap, HeaderValue, header};
@@ -30,7 +30,7 @@ pub(super) async fn follow(
         let trust = guard.admit(&url).map_err(refuse)?.in_chain(at_registry);
         let mut hop = reqwest::Request::new(request.method.clone(), url.clone());
         hop.headers_mut().clone_from(&request.headers);
-        // A digest is of the plain bytes, not of encoded ones.
+        // A digest is computed from the bytes without encoding.
         hop.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if at_registry {
             hop.headers_mut().extend(own_headers.clone());

@@ -51,7 +51,7 @@ pub(crate) struct TokenRequest<'a> {
     pub(crate) url: Url,
     /// Headers, `Authorization` included.
     pub(crate) headers: HeaderMap,
-    /// The form of a POST; without one, the request is a GET.
+    /// The form of a POST. Without a form, the request is a GET.
     pub(crate) form: Option<SecretString>,
     /// The call that wants the token.
     pub(crate) call: &'a CallContext,

@@ -34,8 +34,8 @@ impl Response {
         Self { response, at, elapsed, limits, permit: None, at_registry: true }
     }
 
-    /// Marks a response that came after redirects had left the registry's origin. It must not say where the registry's
-    /// credentials go, so its challenge is removed.
+    /// Marks a response that was received after a redirect to another origin. Such a response must not decide where the
+    /// registry's credentials are sent, so its challenge is removed.
     pub(super) fn marked_as_foreign(mut self) -> Self {
         self.response.headers_mut().remove(header::WWW_AUTHENTICATE);
         Self { at_registry: false, ..self }
@@ -45,7 +45,7 @@ impl Response {
         Self { permit, ..self }
     }
 
-    /// Whether every hop was at the registry's own origin, so that the response speaks for the registry.
+    /// Whether every hop was at the registry's own origin, so that the response is the registry's.
     pub(super) fn is_from_registry(&self) -> bool {
         self.at_registry
     }
@@ -85,7 +85,7 @@ impl Response {
         RexError::Validation { at: self.at(), problem: problem.into() }
     }
 
-    /// The time that `Retry-After` asks for.
+    /// The time that `Retry-After` requests.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         retry_after::parse(self.header(header::RETRY_AFTER)?, SystemTime::now())
     }
@@ -99,7 +99,9 @@ impl Response {
     pub(crate) fn into_body(self) -> Result<Body, RexError> {
         let encoding = self.header(header::CONTENT_ENCODING).unwrap_or("identity");
         if !encoding.eq_ignore_ascii_case("identity") {
-            return Err(self.invalid("the body has a Content-Encoding, though identity was asked for"));
+            return Err(
+                self.invalid("the body has a Content-Encoding, although the request asked for identity")
+            );
         }
         let at = self.at();
         Ok(Body::new(self.response, at, self.limits.connect, self.limits.idle, self.permit))
@@ -120,7 +122,7 @@ impl Response {
             return Err(too_large());
         }
         let mut body = self.into_body()?;
-        // The declared length came from outside: nothing is allocated from it.
+        // The declared length comes from outside, so no memory is allocated from it.
         let mut content = BytesMut::new();
         while let Some(chunk) = body.next().await? {
             if content.len() + chunk.len() > limit {

@@ -1,4 +1,4 @@
-//! When to try a request again: the decision, and backoff with jitter.
+//! Decides whether to retry a request, and waits with backoff and jitter.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::error::{At, RexError};
 
-/// Tries of one request, the first included.
+/// The most tries of one request, the first one included.
 const MAX_TRIES: u32 = 3;
 
-/// The first backoff is drawn from 0 to this, the next from twice as much.
+/// The first backoff is a random time up to this, the next one up to twice as much.
 const BASE_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Repeats `exchange` while another try may help, the budget allows one, and the server does not ask for a longer pause
@@ -61,7 +61,7 @@ where
     }
 }
 
-/// Waits as before another try of a request that failed `tries` times.
+/// Waits as long as before a retry of a request that has failed `tries` times.
 pub(crate) async fn wait_before_try(tries: u32) {
     tokio::time::sleep(backoff(tries)).await;
 }

@@ -104,8 +104,8 @@ impl Transport {
         self.pace.wait(at, call.deadline()).await
     }
 
-    /// Checks that a token service at `url` may be asked, and may receive credentials if the request has some. The error
-    /// says which rule refuses it.
+    /// Checks that the service may send requests to a token service at `url`, and credentials if the request has some. The
+    /// error names the rule that refuses it.
     pub(crate) fn admit_token_service(&self, url: &Url, with_credentials: bool) -> Result<Trust, String> {
         let trust = self.guard.admit(url).map_err(|problem| format!("token realm: {problem}"))?;
         if with_credentials && !self.guard.may_receive_credentials(url) {
@@ -127,7 +127,7 @@ impl Transport {
         mut request: TokenRequest<'_>,
     ) -> Result<Response, RexError> {
         if self.guard.is_registry(&request.url) {
-            // A gateway in front of the registry wants its headers on token requests too.
+            // A gateway in front of the registry requires its headers on token requests too.
             request.headers.extend(self.settings.headers.clone());
         }
         let exchange = || self.wire.exchange_token(trust, &request);

@@ -1,4 +1,4 @@
-//! One exchange on the wire: a request goes out, the head of its response comes back.
+//! Sends one request and receives the head of its response.
 
 use std::time::Duration;
 

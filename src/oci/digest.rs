@@ -23,7 +23,7 @@ impl Algorithm {
         }
     }
 
-    /// How many hexadecimal digits a digest has: four bits a digit.
+    /// The number of hexadecimal digits: each digit is four bits.
     const fn hex_length(self) -> usize {
         match self {
             Self::Sha256 => 256 / 4,
@@ -34,8 +34,8 @@ impl Algorithm {
 
 /// A digest: an algorithm, a colon, and lower-case hexadecimal digits of exactly the algorithm's length.
 ///
-/// Stricter than `oci-spec`'s type, which takes other algorithms, upper case and other lengths: a digest that is not
-/// checked strictly becomes a path on somebody's disk (CVE-2024-3727).
+/// Stricter than `oci-spec`'s type, which accepts other algorithms, upper case and other lengths. Callers may use a digest
+/// as a file name, so a digest that is not checked strictly can become a path (CVE-2024-3727).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -55,7 +55,7 @@ impl Digest {
         &self.text
     }
 
-    /// The digest that the finished hash `output` is.
+    /// Makes a digest from the output of a hash function.
     pub(super) fn from_output(algorithm: Algorithm, output: &[u8]) -> Self {
         use fmt::Write as _;
         let mut text = String::with_capacity(algorithm.name().len() + 1 + algorithm.hex_length());

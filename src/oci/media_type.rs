@@ -1,9 +1,9 @@
 //! Media types of manifests: OCI Image Specification, media-types.md, and Docker's manifest version 2.
 
-/// What a registry is asked for when the caller does not say.
+/// The media types that a manifest request accepts by default.
 ///
-/// The two schema 1 types are here so that a registry which has nothing else says so; they are then refused by name
-/// instead of as a 404 that nobody understands.
+/// Schema 1 is not supported, but the list has its two types: a registry that has only schema 1 then sends it, and the
+/// caller gets an error that names the type instead of NOT_FOUND.
 pub const DEFAULT_ACCEPT: [&str; 6] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.oci.image.index.v1+json",
@@ -13,7 +13,7 @@ pub const DEFAULT_ACCEPT: [&str; 6] = [
     "application/vnd.docker.distribution.manifest.v1+json",
 ];
 
-/// What a manifest's media type says it is.
+/// The kind of document that a media type names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DocumentKind {
     /// An image manifest.

@@ -1,8 +1,8 @@
-//! The specification's nouns: names, references, digests, platforms, and the streaming verifier. No I/O, no async.
+//! Names, references, digests, platforms and the streaming verifier, as the OCI specifications define them. No I/O.
 //!
-//! Manifests, indexes and descriptors are `oci-spec`'s types. The newtypes here exist where that crate's checks are looser
-//! than the specification, or where a `String` would let an unparsed name travel: inside the service a repository is a
-//! [`Repository`], so that a path, a query or a scope can be built from it without looking again.
+//! Manifests, indexes and descriptors are `oci-spec`'s types. This module has types of its own where that crate's checks are
+//! looser than the specification, and for names, so that no unparsed `String` is passed around. A path, a query or a scope
+//! can be built from a [`Repository`] without checking it again.
 
 mod digest;
 mod media_type;
@@ -20,7 +20,7 @@ pub use registry::Registry;
 pub use repository::Repository;
 pub use verify::Verifier;
 
-/// Why a text is not what it should be; the text itself is left out, because it may hold control characters.
+/// Why a text cannot be parsed. The message does not quote the text, which may contain control characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(pub(crate) &'static str);

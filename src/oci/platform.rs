@@ -1,4 +1,4 @@
-//! Platforms, and which entry of an index runs on one: the matching rules of containerd's platforms package.
+//! Platforms, and the choice of an index entry for one, by the rules of containerd's platforms package.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use oci_spec::image::{Arch, Descriptor, Os};
 
 use super::ParseError;
 
-/// An operating system, an architecture and perhaps its variant, normalised as containerd does.
+/// An operating system, an architecture and an optional variant, normalised as in containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     os: String,
@@ -34,9 +34,9 @@ impl Platform {
         Self { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
-    /// The best entry of an index for this platform, or `None` when nothing in it runs here.
+    /// The best entry of an index for this platform, or `None` if no entry runs on it.
     ///
-    /// The first of `runs` that any entry has wins; among equal entries the first one.
+    /// The platforms of `runs` are tried in order. Of several entries for the same platform, the first is returned.
     #[must_use]
     pub fn pick<'a>(&self, entries: &'a [Descriptor]) -> Option<&'a Descriptor> {
         self.runs().iter().find_map(|wanted| {
@@ -52,7 +52,7 @@ impl Platform {
         Self::normalised(&os.to_string(), &architecture.to_string(), variant)
     }
 
-    /// What this platform runs, best first: itself, then its older variants, then the 32-bit sibling.
+    /// The platforms whose images run on this one, best first: itself, its older variants, then its 32-bit architecture.
     fn runs(&self) -> Vec<Self> {
         let like = |architecture: &str, variant: &str| Self::normalised(&self.os, architecture, variant);
         let older = |architecture: &str, newest: u8, oldest: u8| {

@@ -32,17 +32,17 @@ impl FromStr for Tag {
     }
 }
 
-/// What names a manifest within a repository.
+/// The name of a manifest within a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reference {
-    /// A name that may move.
+    /// A tag, which may point to another manifest later.
     Tag(Tag),
-    /// The content itself.
+    /// A digest, which always names the same content.
     Digest(Digest),
 }
 
 impl Reference {
-    /// The reference as it stands in a path.
+    /// The reference as text, as in a URL's path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -55,7 +55,7 @@ impl Reference {
 impl FromStr for Reference {
     type Err = ParseError;
 
-    /// A colon cannot be in a tag, so it makes the text a digest.
+    /// A text with a colon is a digest, because a tag cannot contain one.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         if text.contains(':') { text.parse().map(Self::Digest) } else { text.parse().map(Self::Tag) }
     }

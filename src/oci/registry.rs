@@ -1,4 +1,4 @@
-//! The name of a registry as it stands in an image reference: `host` or `host:port`.
+//! The name of a registry as in an image reference: `host` or `host:port`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,11 +7,11 @@ use super::ParseError;
 /// The longest name: a DNS name has at most 253 characters (RFC 1035), a port adds a colon and five digits.
 const MAX_LENGTH: usize = 253 + 6;
 
-/// Docker Hub's name, and the hosts that people write for it.
+/// Docker Hub's name, and the host names that people also use for it.
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
-/// A registry's canonical name: lower case, with Docker Hub's aliases folded into `docker.io`.
+/// A registry's canonical name: in lower case, and `docker.io` for each of Docker Hub's aliases.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Registry(String);
 
@@ -22,7 +22,7 @@ impl Registry {
         &self.0
     }
 
-    /// Whether this is Docker Hub, whose one-word repositories live under `library/`.
+    /// Whether this is Docker Hub, where a repository name without a slash means one in `library/`.
     #[must_use]
     pub fn is_docker_hub(&self) -> bool {
         self.0 == DOCKER_HUB
@@ -61,7 +61,7 @@ impl fmt::Display for Registry {
     }
 }
 
-/// Splits at the colon before a port; the colons inside `[…]` are the address's.
+/// Splits at the colon before a port. Colons inside `[…]` belong to the address.
 fn split_port(text: &str) -> Option<(&str, &str)> {
     text.rsplit_once(':').filter(|(_, port)| !port.contains(']'))
 }

@@ -4,19 +4,19 @@ use std::{fmt, str::FromStr};
 
 use super::{ParseError, Registry};
 
-/// The specification notes that many clients limit the name to 255 characters, the registry's host included; the host
-/// has a limit of its own here.
+/// The specification notes that many clients limit the name, the registry's host included, to 255 characters. Here the
+/// host has its own limit.
 const MAX_LENGTH: usize = 255;
 
 /// A repository within a registry.
 ///
-/// The grammar is `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, so a name can hold neither
-/// `..`, `//`, `%`, `?`, `#` nor any control character: a path built of it stays where it was put.
+/// The grammar is `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, so a name cannot contain
+/// `..`, `//`, `%`, `?`, `#` or a control character. A path built from it cannot leave its place in the URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Repository(String);
 
 impl Repository {
-    /// Parses `name` as a user of `registry` means it: on Docker Hub a one-word name lives under `library/`.
+    /// Parses a name of a repository in `registry`. On Docker Hub, a name without a slash is prefixed with `library/`.
     pub fn of(registry: &Registry, name: &str) -> Result<Self, ParseError> {
         let repository: Self = name.parse()?;
         if registry.is_docker_hub() && !name.contains('/') {
@@ -66,7 +66,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`: alphanumeric runs, and between two of them exactly one separator.
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`: alphanumeric runs with exactly one separator between two of them.
 fn is_component(component: &str) -> bool {
     let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let mut rest = component;

@@ -1,10 +1,10 @@
-//! The streaming verifier: what passed through it, and is it what the digest names.
+//! The streaming verifier, which computes the digest of content as it is read.
 
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{Algorithm, Digest};
 
-/// Hashes content as it passes.
+/// Computes the digest of content that arrives in pieces.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     hash: Hash,
@@ -14,12 +14,12 @@ pub struct Verifier {
 #[derive(Debug, Clone)]
 enum Hash {
     Sha256(Sha256),
-    /// Boxed: its state is twice as large, and it is rare.
+    /// Boxed, because its state is twice as large and it is rare.
     Sha512(Box<Sha512>),
 }
 
 impl Verifier {
-    /// A verifier that has seen nothing.
+    /// A verifier that has not seen any bytes.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         let hash = match algorithm {
@@ -37,7 +37,7 @@ impl Verifier {
         verifier.finish()
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.hash {
             Hash::Sha256(hash) => hash.update(bytes),
@@ -46,13 +46,13 @@ impl Verifier {
         self.seen = self.seen.saturating_add(bytes.len() as u64);
     }
 
-    /// How many bytes it has seen.
+    /// The number of bytes so far.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// The digest of all bytes seen.
+    /// The digest of all bytes so far.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.hash {

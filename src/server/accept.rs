@@ -16,9 +16,9 @@ use super::admission::LimitReached;
 
 /// The first pause after a failed accept: long enough not to spin, too short for a caller to notice.
 const FIRST_BACKOFF: Duration = Duration::from_millis(10);
-/// The longest pause: a server that has descriptors again accepts within a second.
+/// The longest pause. Once file descriptors are free again, the server accepts within a second.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
-/// LimitReached connections are logged at most this often: a flood of them must not become a flood of lines.
+/// Refused connections are logged at most this often, so that a flood of connections does not flood the log.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the next connection. It never fails. When the listener fails (no descriptors, no memory), the error is logged
@@ -42,7 +42,7 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// accept(2) hands over errors that are already pending on the new socket; they are no error of the listener.
+/// accept(2) also returns errors that are pending on the new socket. They are not errors of the listener.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

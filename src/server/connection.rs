@@ -32,13 +32,13 @@ use super::{
 /// How long a connection stays open after its calls must end, so that their statuses reach the callers.
 pub(super) const STATUS_FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Flow-control windows for what callers send: requests are a few hundred bytes, so HTTP/2's own first window is ample
-/// for a stream (RFC 9113, section 6.9.2), and four of them for a connection bound what it can make us hold.
+/// Flow-control windows for requests. A request is a few hundred bytes, so HTTP/2's initial window is enough for a stream
+/// (RFC 9113, section 6.9.2). Four of them for a connection bound the memory that a peer can make the service hold.
 const STREAM_WINDOW_BYTES: u32 = 65_535;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
-/// StreamExecutor reset by the peer before they were accepted; more are a rapid reset attack (CVE-2023-44487). h2's default.
+/// Streams that the peer reset before they were accepted. More are a rapid reset attack (CVE-2023-44487). h2's default.
 const MAX_PENDING_RESETS: usize = 20;
-/// StreamExecutor which we reset for the peer's errors; more are an attack too (RUSTSEC-2024-0003). hyper's default is 1,024.
+/// Streams that were reset because of the peer's errors. More are an attack too (RUSTSEC-2024-0003). hyper's default is 1,024.
 const MAX_ERROR_RESETS: usize = 128;
 
 /// The state that all connections of the listener share.
@@ -183,7 +183,7 @@ mod tests {
         let mut ages: Vec<_> = (0..100).map(|_| jittered(age)).collect();
         ages.sort();
         assert!(ages.iter().all(|age| (900..=1100).contains(&age.as_secs())), "{ages:?}");
-        // That a hundred fall on one side of either bound has a chance of 1 in 10^15.
+        // All hundred fall on one side of a bound with a probability of 1 in 10^15.
         assert!(ages.first() < Some(&Duration::from_secs(970)), "{ages:?}");
         assert!(ages.last() > Some(&Duration::from_secs(1030)), "{ages:?}");
     }

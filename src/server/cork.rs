@@ -1,10 +1,10 @@
 //! Gathers the writes of one poll of a connection into few system calls, as TCP_CORK does in the kernel.
 //!
-//! h2 writes and flushes each DATA frame by itself, and callers take frames of 16 KiB unless they say otherwise: a GiB is
-//! 65,536 writes, each a walk through the kernel's TCP. Here the frames that one poll of the connection produces are
-//! corked, and go out when the buffer is full or the poll is over. Copying 16 KiB that are in the cache costs a fraction
-//! of what the system call does (the README has the measurement). It also frees the registry's chunk as soon as it is
-//! framed. Every write passes here, so this is also where it is noticed that the peer takes none.
+//! h2 writes and flushes each DATA frame separately, and the default maximum frame size is 16 KiB: a GiB takes 65,536
+//! writes, each of which runs through the kernel's TCP stack. The cork collects the frames that one poll of the connection
+//! produces, and writes them when the buffer is full or the poll has ended. Copying 16 KiB from the cache costs a fraction
+//! of a system call (measured: see docs/performance.md). It also frees the registry's chunk as soon as it is framed.
+//! Because every write passes through the cork, it also detects a peer that does not read.
 
 use std::{
     io::{self, IoSlice},
@@ -18,28 +18,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::write_stall::WriteStall;
 
-/// What is corked at most: seven frames of 16 KiB with their heads, which fills two of the kernel's segments of 64 KiB.
+/// The size of the buffer: seven frames of 16 KiB with their headers. Together they fill two kernel segments of 64 KiB.
 const BUFFER_BYTES: usize = 7 * (9 + 16 * 1024);
 
 /// Enough for a response that is not a blob.
 const SMALL_BUFFER_BYTES: usize = 1024;
 
-/// The connection's end of the cork: what hyper writes to.
+/// The connection's end of the cork. hyper writes to it.
 pub(super) struct Cork<T>(Arc<Mutex<Corked<T>>>);
 
-/// The owner's end: lets out what was corked.
+/// The owner's end of the cork. It writes the buffer to the socket.
 pub(super) struct Uncork<T>(Arc<Mutex<Corked<T>>>);
 
 struct Corked<T> {
     io: T,
     buffer: Vec<u8>,
     written: usize,
-    /// Whether something still waits for the peer when this poll of the connection ends.
+    /// Whether bytes still wait for the peer at the end of this poll of the connection.
     waits: bool,
     stall: WriteStall,
 }
 
-/// Puts a cork into `io`, whose writes may wait for `write_stall`.
+/// Wraps `io` in a cork. Its writes may wait for at most `write_stall`.
 pub(super) fn cork<T>(io: T, write_stall: Duration) -> (Cork<T>, Uncork<T>) {
     let stall = WriteStall::new(write_stall);
     let corked = Arc::new(Mutex::new(Corked { io, buffer: Vec::new(), written: 0, waits: false, stall }));
@@ -47,14 +47,14 @@ pub(super) fn cork<T>(io: T, write_stall: Duration) -> (Cork<T>, Uncork<T>) {
 }
 
 impl<T: AsyncWrite + Unpin> Uncork<T> {
-    /// Polls the connection to its end; what each poll corked goes out after it. `None` when the peer took nothing of
-    /// it for too long.
+    /// Polls the connection to its end, and writes the buffer after each poll. Returns `None` if the peer read nothing
+    /// for too long.
     pub(super) async fn drive<C: Future>(&self, mut connection: Pin<&mut C>) -> Option<C::Output> {
         std::future::poll_fn(|context| {
             lock(&self.0).waits = false;
             let outcome = connection.as_mut().poll(context);
             let mut corked = lock(&self.0);
-            // A failure to write is told to the connection when it writes next, or reads.
+            // The connection gets a write error at its next write or read.
             corked.waits |= corked.poll_write_all(context).is_pending();
             match outcome {
                 Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
@@ -82,7 +82,7 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
         Pin::new(&mut self.io).poll_flush(context)
     }
 
-    /// Ready when what waits has waited for too long.
+    /// Ready when bytes have waited for too long.
     fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.waits {
             return self.stall.poll(context);
@@ -129,7 +129,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
         if corked.buffer.len() >= BUFFER_BYTES {
             ready!(corked.poll_write_all(context))?;
         }
-        // Frames larger than the buffer gain nothing from it.
+        // Frames larger than the buffer are written directly.
         if corked.buffer.is_empty() && slices.iter().map(|slice| slice.len()).sum::<usize>() >= BUFFER_BYTES {
             let written = Pin::new(&mut corked.io).poll_write_vectored(context, slices);
             match written {
@@ -145,7 +145,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Cork<T> {
         true
     }
 
-    /// Not yet: the poll that this is part of ends with it.
+    /// Does nothing: the buffer is written at the end of the poll that calls this.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

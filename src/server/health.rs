@@ -12,10 +12,10 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-/// What callers may ask the health of: the server, which has the empty name, and its service.
+/// The names whose health callers may check: the server as a whole, which has the empty name, and its service.
 const NAMES: [&str; 2] = ["", "rex.registry.v1.RegistryService"];
 
-/// Whether this process takes calls. Clones are one and the same.
+/// Whether this process accepts calls. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Readiness {
     draining: Arc<AtomicBool>,
@@ -23,7 +23,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Ready, and the health service to be routed which says so.
+    /// Starts as ready. Also returns the health service, to be added to the routes.
     pub async fn new() -> (Self, HealthServer<impl Health>) {
         let readiness = Self { draining: Arc::default(), reporter: HealthReporter::new() };
         readiness.report(ServingStatus::Serving).await;
@@ -31,7 +31,7 @@ impl Readiness {
         (readiness, HealthServer::new(service))
     }
 
-    /// Not ready from now on; watchers are told.
+    /// Reports "not ready" from now on, also to clients that watch the health.
     pub async fn drain(&self) {
         self.draining.store(true, Ordering::Release);
         self.report(ServingStatus::NotServing).await;

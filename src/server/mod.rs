@@ -1,6 +1,6 @@
 //! The listener: connections, their limits, TLS, health and graceful shutdown.
 //!
-//! It is built on hyper, because tonic's server does not bound the handshake, the send buffer or the drain, and spins
+//! It is built on hyper, because tonic's server does not limit the handshake, the send buffer or the drain, and spins
 //! when file descriptors run out. It serves any [`Routes`] and knows nothing of registries.
 //!
 //! The life of a connection: `accept` accepts it, `admission` counts it, `connection` runs the TLS handshake (`tls`),
@@ -10,14 +10,14 @@
 //! | file | what it does |
 //! |---|---|
 //! | `accept`, `admission` | accept connections, within the limits for all peers and for each |
-//! | `connection`, `tls`, `preface` | one connection from accept to close |
-//! | `frame_guard`, `frames`, `frame_budget` | what a peer's HTTP/2 frames may cost |
-//! | `cork`, `write_stall` | writes: gathered into few system calls, and the limit on a peer that takes none |
+//! | `connection`, `tls`, `preface` | serve one connection from accept to close |
+//! | `frame_guard`, `frames`, `frame_budget` | limit what a peer's HTTP/2 frames may cost |
+//! | `cork`, `write_stall` | combine writes into few system calls, and close connections whose peer does not read |
 //! | `stream_executor` | runs the streams of a connection, each with its watchdog |
 //! | `content_type` | HTTP 415 for requests that are not gRPC |
-//! | `shutdown` | the end of calls that outlive the grace period |
+//! | `shutdown` | ends calls that outlive the grace period |
 //! | `health`, `reflection`, `ops` | the services for probes and tools |
-//! | `settings`, `peer` | what is passed in, and what is known of a caller's connection |
+//! | `settings`, `peer` | the listener's settings; the peer of a connection |
 //!
 //! This module reads neither signals nor the environment: the caller passes in the listeners and the shutdown future.
 
@@ -68,9 +68,9 @@ pub struct Server {
     pub routes: Routes,
     /// Where callers connect.
     pub listener: TcpListener,
-    /// TLS; without, callers speak HTTP/2 in clear text with prior knowledge.
+    /// TLS. Without it, callers speak HTTP/2 in clear text with prior knowledge.
     pub tls: Option<tls::Files>,
-    /// Where `/livez` and `/readyz` are asked for.
+    /// The listener of `/livez` and `/readyz`.
     pub ops: Option<TcpListener>,
     /// Flips when the drain begins. Its health service should be among the routes.
     pub readiness: Readiness,
@@ -83,7 +83,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// When the TLS files cannot be used at the start. Once it serves, nothing makes it fail.
+    /// If the TLS files cannot be used at the start. A running server does not fail.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), tls::Error> {
         // Ends every task started here, also when this future is dropped.
         let end = CancellationToken::new();
@@ -130,8 +130,8 @@ impl Server {
     }
 }
 
-/// Serves each connection in a task of its own, for as long as it is polled; owns the listener, so that it closes when
-/// this is dropped.
+/// Accepts connections while it is polled, and serves each one in its own task. It owns the listener, so dropping the future
+/// closes the listener.
 async fn take_connections(
     listener: TcpListener,
     connections: Connections,

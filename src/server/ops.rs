@@ -1,8 +1,8 @@
-//! The ops endpoints, which the kubelet probes: plain HTTP/1.1 without TLS, on a listener of its own.
+//! The ops endpoints for the kubelet's probes: plain HTTP/1.1 without TLS, on a separate listener.
 //!
 //! | path | response |
 //! |---|---|
-//! | `/livez` | 200 while the process runs, in the drain too: a kill would only cut it short |
+//! | `/livez` | 200 while the process runs, also during the drain, which a restart by the kubelet would cut short |
 //! | `/readyz` | 200, or 503 `draining` once shutdown began; never depends on a registry |
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -22,17 +22,17 @@ use tracing::debug;
 
 use super::{accept::accept, health::Readiness};
 
-/// Open connections. One more waits in the kernel's queue, for at most [`CONNECTION_TIMEOUT`]: a probe that is late is
-/// better than one that is refused.
+/// The most open connections. Further ones wait in the kernel's queue for at most [`CONNECTION_TIMEOUT`]: a late response
+/// to a probe is better than a refused probe.
 const MAX_CONNECTIONS: usize = 64;
-/// Time for a request's head.
+/// The time limit for a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for a whole connection, which is one request.
+/// The time limit for a whole connection, which carries one request.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's head; 8 KiB is the least hyper takes.
+/// The most bytes of a request's head. 8 KiB is the smallest value that hyper accepts.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// Answers on `listener` until `end`.
+/// Serves `listener` until `end`.
 pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: CancellationToken) -> Infallible {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -69,7 +69,7 @@ async fn serve_connection(
     http.serve_connection(TokioIo::new(stream), service).await
 }
 
-/// hyper leaves the body out for HEAD.
+/// hyper omits the body in a response to HEAD.
 fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {

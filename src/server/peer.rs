@@ -1,13 +1,13 @@
-//! Who is at the other end of a connection.
+//! The peer of a connection.
 
 use std::net::SocketAddr;
 
 use rustls::pki_types::CertificateDer;
 
-/// A request extension: who is calling.
+/// A request extension that describes the peer of the request's connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The address at the other end of the socket; a proxy's, if there is one between.
+    /// The peer's address. Behind a proxy, this is the proxy's address.
     pub address: SocketAddr,
     /// The verified client certificate (DER), when the listener requires one.
     pub identity: Option<CertificateDer<'static>>,

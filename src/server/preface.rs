@@ -1,35 +1,35 @@
-//! The first bytes of a connection (RFC 9113, section 3.4), read before HTTP/2 begins, so that a peer which says nothing
-//! or speaks HTTP/1.1 costs a socket for some seconds and no more.
+//! Reads the first bytes of a connection (RFC 9113, section 3.4) before HTTP/2 begins, so that a peer that sends nothing, or
+//! speaks HTTP/1.1, costs only a socket for some seconds.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 
-/// What every HTTP/2 client sends first.
+/// The bytes that every HTTP/2 client sends first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// For a person with curl or a browser: what this port is.
+/// The response to HTTP/1.1. It tells users of curl or a browser what this port is for.
 const NOT_HTTP1: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     content-type: text/plain\r\n\
     content-length: 38\r\n\
     connection: close\r\n\
     \r\n\
     this port speaks gRPC, that is HTTP/2\n";
-/// Of a request that is not HTTP/2, this much is read and dropped: closing a socket with unread bytes resets it, and the
-/// peer would lose the response.
+/// The most bytes that are read and dropped of a request that is not HTTP/2. Closing a socket with unread bytes resets the
+/// connection, and the peer would lose the response.
 const DISCARDED_BYTES: u64 = 16 * 1024;
 
-/// What the peer began with.
+/// The protocol that the peer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// The whole preface of HTTP/2; it has been read off the connection.
+    /// HTTP/2. The whole preface has been read from the connection.
     Http2,
-    /// Something else; a response was sent, and the connection can be dropped.
+    /// Another protocol. A response was sent, and the connection can be dropped.
     Other,
 }
 
-/// Reads up to the end of the preface, or to the first byte that is not of it. Takes as long as the peer takes: the
-/// caller sets the time.
+/// Reads to the end of the preface, or to the first byte that differs from it. The function has no time limit: its caller
+/// sets one.
 pub(super) async fn read<T: AsyncRead + AsyncWrite + Unpin>(io: &mut T) -> io::Result<Protocol> {
     let mut expected = PREFACE.as_slice();
     let mut buffer = [0; PREFACE.len()];

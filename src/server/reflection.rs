@@ -1,4 +1,4 @@
-//! Server reflection, so that grpcurl and its like need no `.proto`: v1, and v1alpha for tools that know only that.
+//! Server reflection, so that tools such as grpcurl need no `.proto` file: v1, and v1alpha for older tools.
 
 use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
@@ -8,13 +8,13 @@ use tonic_reflection::server::{Builder, Error};
 ///
 /// # Errors
 ///
-/// When `descriptor_set` is none.
+/// If `descriptor_set` is not a valid `FileDescriptorSet`.
 pub fn add_reflection(routes: Routes, descriptor_set: &[u8]) -> Result<Routes, Error> {
     let builder = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(descriptor_set)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that tools can show the details of a failure, which no service's own descriptors name.
+            // Tools need these to show the details of a failure. The service's own descriptors do not include them.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))

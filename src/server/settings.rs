@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Limits and times of a [`Server`](super::Server). The configuration validates them: none is zero, and no time is
-/// longer than a year.
+/// Limits and times of a [`Server`](super::Server). The configuration makes sure that each is greater than zero and
+/// no time is longer than a year.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Open connections in all, those still in the handshake included. One more is closed at once.
+    /// The most open connections, including those in the handshake. Further connections are closed at once.
     ///
     /// 1,024 leave most of the usual 20,000 descriptors to upstream connections.
     pub max_connections: usize,
-    /// Open connections of one peer: an IPv4 address, or an IPv6 /64, which is what one host commonly holds.
+    /// The most open connections of one peer: an IPv4 address, or an IPv6 /64, which one host commonly has.
     ///
     /// Set it to `max_connections` behind a proxy or a mesh, where all callers come from one address.
     pub max_connections_per_peer: usize,
@@ -19,32 +19,32 @@ pub struct Settings {
     /// Time for the HTTP/2 client preface and its SETTINGS frame (RFC 9113, section 3.4), from the end of the TLS
     /// handshake, or from accept without TLS.
     pub preface_timeout: Duration,
-    /// Concurrent streams of one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`); one more is refused.
+    /// The most concurrent streams of one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). Further streams are refused.
     pub max_concurrent_streams: u32,
-    /// Bytes of one request's decoded header list (`SETTINGS_MAX_HEADER_LIST_SIZE`).
+    /// The most bytes of one request's decoded header list (`SETTINGS_MAX_HEADER_LIST_SIZE`).
     pub max_header_list_bytes: u32,
-    /// Bytes which one stream may hold in the connection's send buffer before its body is asked for more; a frame of the
-    /// body that is larger is taken whole. hyper's own 400 KiB are too many for a thousand
-    /// stalled readers.
+    /// The most bytes of one stream in the connection's send buffer. hyper polls the stream's body only below this limit,
+    /// but always takes a whole frame of it. hyper's default of 400 KiB is too much for a thousand stalled readers.
     pub max_send_buffer_bytes: u32,
-    /// A PING goes out after this long; it finds dead peers, so TCP keepalive is not needed.
+    /// The interval of PINGs. They detect dead peers, so TCP keepalive is not needed.
     pub keep_alive_interval: Duration,
-    /// A PING not answered within this time closes the connection.
+    /// The connection is closed if the peer does not acknowledge a PING within this time.
     pub keep_alive_timeout: Duration,
-    /// A connection whose peer takes no byte of what waits for its socket for this long is closed, with the calls on it.
+    /// The connection is closed, with its calls, if bytes wait for its socket and the peer reads none for this long.
     pub write_stall: Duration,
-    /// Age at which a connection is told to go away (GOAWAY), ±10 % so that a fleet does not reconnect in step.
-    /// Callers then open a new one, which spreads them over new replicas.
+    /// The age at which a connection gets a GOAWAY, ±10 % so that clients do not all reconnect at once. Callers then open
+    /// a new connection, which spreads them over new replicas.
     pub max_connection_age: Duration,
-    /// Time from that GOAWAY until the connection is closed with the calls still on it.
+    /// The time from that GOAWAY until the connection is closed, even if calls are still running on it.
     pub max_connection_age_grace: Duration,
-    /// Time between not being ready and not accepting: load balancers need it to take the replica out.
+    /// The pause on shutdown between reporting "not ready" and refusing connections. Load balancers need it to remove the
+    /// replica.
     pub drain_pause: Duration,
-    /// Time which running calls have to finish after the pause. The server returns at the latest one second later.
+    /// The time that running calls have to finish after the pause. The server returns at most one second later.
     ///
-    /// Pause, grace and that second stay below the 30 s which Kubernetes leaves by default.
+    /// The defaults of pause and grace, with that second, stay below Kubernetes' default grace period of 30 s.
     pub drain_grace: Duration,
-    /// How often the TLS files are looked at.
+    /// How often the TLS files are read.
     pub tls_poll: Duration,
 }
 

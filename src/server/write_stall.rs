@@ -1,5 +1,5 @@
-//! Detects connections whose peer reads nothing. Bytes that wait for the socket no longer belong to a stream, so no window
-//! and no limit of a stream bounds how long they wait.
+//! Detects connections whose peer reads nothing. Bytes that wait for the socket have left their stream, so the stream's
+//! flow-control window and time limits no longer apply to them.
 
 use std::{
     pin::Pin,
@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Fires when writes have waited for longer than a limit and the peer has taken no byte.
 pub(super) struct WriteStall {
     limit: Duration,
-    /// Since when no byte was taken; `None` while nothing waits.
+    /// When the peer stopped reading. `None` while no bytes wait.
     since: Option<Instant>,
     /// Set when a write first waits, and reset only when it fires: on a busy connection, writes wait all the time.
     timer: Option<Pin<Box<Sleep>>>,

@@ -61,7 +61,7 @@ fn a_file_larger_than_a_config_map_is_refused() {
 #[test]
 fn a_variable_that_nests_without_end_is_refused() {
     let errors = Setup::new().env(&format!("REXD_LIMITS{}", "__A".repeat(40_000)), "1").errors();
-    assert!(errors.ends_with("names a key more than 8 levels deep; there is none"), "{errors}");
+    assert!(errors.ends_with("names a key of more than 8 levels; no key has so many"), "{errors}");
 }
 
 #[test]

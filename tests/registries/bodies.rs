@@ -27,7 +27,11 @@ async fn html_with_200_is_an_error_that_names_the_content_type_and_the_registry(
         assert!(message.contains("text/html") && message.contains(REGISTRY), "{message}");
         assert_eq!(failure.metadata["registry"], REGISTRY);
         assert_eq!(failure.metadata["http_status"], "200");
-        assert_eq!(setting.registry.requests().len(), 1, "no answer that came is asked for again");
+        assert_eq!(
+            setting.registry.requests().len(),
+            1,
+            "a response that was received is not requested again"
+        );
     }
 }
 

@@ -59,7 +59,7 @@ impl Guard {
 
     /// Checks that the service may connect to `url`. The error says which rule refuses it.
     pub(in crate::http) fn admit(&self, url: &Url) -> Result<Trust, String> {
-        let origin = Origin::of(url).ok_or("only http and https addresses are followed")?;
+        let origin = Origin::of(url).ok_or("only http and https URLs are allowed")?;
         let class = match origin.host() {
             Host::Ipv4(address) => Some(AddressClass::of((*address).into())),
             Host::Ipv6(address) => Some(AddressClass::of((*address).into())),
@@ -75,7 +75,7 @@ impl Guard {
             return Ok(Trust::Configured);
         }
         if !origin.is_https() {
-            return Err(format!("{origin} is not https, and not an origin that the configuration names"));
+            return Err(format!("{origin} is not https, and the configuration does not name this origin"));
         }
         if class == Some(AddressClass::Private) {
             return Err(format!(

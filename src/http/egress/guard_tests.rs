@@ -111,12 +111,12 @@ fn only_the_registry_and_its_token_realms_may_receive_credentials() {
 
 #[test]
 fn private_addresses_are_dropped_from_a_dns_response() {
-    let answer = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
-    let mixed = answer(&["127.0.0.1:0", "1.1.1.1:0", "[fd00::1]:0"]);
-    assert_eq!(filter("cdn.example", mixed.into_iter(), false).unwrap(), answer(&["1.1.1.1:0"]));
-    assert!(filter("cdn.example", answer(&["192.168.0.1:0"]).into_iter(), false).is_err());
+    let addresses = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<SocketAddr>>();
+    let mixed = addresses(&["127.0.0.1:0", "1.1.1.1:0", "[fd00::1]:0"]);
+    assert_eq!(filter("cdn.example", mixed.into_iter(), false).unwrap(), addresses(&["1.1.1.1:0"]));
+    assert!(filter("cdn.example", addresses(&["192.168.0.1:0"]).into_iter(), false).is_err());
     assert_eq!(
-        filter("r.internal", answer(&["10.0.0.1:0"]).into_iter(), true).unwrap(),
-        answer(&["10.0.0.1:0"])
+        filter("r.internal", addresses(&["10.0.0.1:0"]).into_iter(), true).unwrap(),
+        addresses(&["10.0.0.1:0"])
     );
 }

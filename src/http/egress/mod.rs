@@ -1,6 +1,6 @@
 //! The egress guard: where a request may go, and who may receive credentials.
 //!
-//! The guard answers two questions about every URL before anything is sent to it, redirect targets and token realms
+//! The guard decides two questions about every URL before anything is sent to it, redirect targets and token realms
 //! included:
 //!
 //! 1. May the service connect to it? An origin from the configuration (the registry's own, `token_realms`,

@@ -1,4 +1,4 @@
-//! Origins: what credentials belong to (RFC 6454).
+//! Origins (RFC 6454). Credentials belong to an origin.
 
 use std::{fmt, str::FromStr};
 
@@ -47,7 +47,7 @@ impl FromStr for Origin {
         let url = Url::parse(text).map_err(|_| ParseError("is not an origin such as https://host:port"))?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         if !bare || !url.username().is_empty() || url.password().is_some() {
-            return Err(ParseError("is more than an origin: only scheme, host and port are meant"));
+            return Err(ParseError("must be an origin: a scheme, a host and a port, nothing else"));
         }
         Self::of(&url).ok_or(ParseError("is not an http or https origin"))
     }

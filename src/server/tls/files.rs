@@ -1,4 +1,4 @@
-//! The PEM files of the listener, and the rustls configuration that is made of them.
+//! The PEM files of the listener, and the rustls configuration that is made from them.
 
 use std::{
     io,
@@ -21,52 +21,51 @@ use tokio_rustls::server::TlsStream;
 /// Certificate chains are a few KiB, CA bundles a few hundred.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// The PEM files of the listener. They may be replaced while it runs; connections accepted later get the new ones.
+/// The PEM files of the listener. They may be replaced while it runs. Connections that are accepted later use the new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
     /// The certificate chain, the server's own certificate first.
     pub certificate: PathBuf,
     /// The private key of that certificate: PKCS#8, PKCS#1 or SEC 1.
     pub key: PathBuf,
-    /// The CAs of the callers. With them every caller must show a certificate; without, none is asked for.
+    /// The CAs of client certificates. If set, every caller must present a certificate. Otherwise no certificate is requested.
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why the files cannot be served with; each names the file.
+/// Why the TLS files cannot be used. Each variant names the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// It has more than 1 MiB.
+    /// The file is larger than 1 MiB.
     #[error("{} has more than {MAX_FILE_BYTES} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// It is not PEM, or what stands in it is not a certificate.
+    /// The file is not PEM, or its content is not a certificate.
     #[error("{} is not a PEM file of certificates", path.display())]
     Certificates {
         /// The file.
         path: PathBuf,
-        /// Where it breaks.
+        /// The parser's error.
         source: pem::Error,
     },
-    /// It has no private key that can be read. There is no source: it may quote the line it stumbled over, and the line
-    /// may be the key.
+    /// The file contains no valid private key. The parser's error is not kept, because it may quote a line of the key.
     #[error("{} holds no PEM private key", path.display())]
     Key {
         /// The file.
         path: PathBuf,
     },
-    /// Both were read, and are no pair.
-    #[error("{} and {} are no pair of certificate and key", certificate.display(), key.display())]
+    /// The key does not belong to the certificate.
+    #[error("{} and {} are not a matching certificate and key", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
@@ -75,16 +74,16 @@ pub enum Error {
         /// What does not fit.
         source: rustls::Error,
     },
-    /// A certificate in it cannot serve as a CA.
-    #[error("{} holds a certificate that cannot serve as a CA", path.display())]
+    /// A certificate in the file cannot be used as a CA.
+    #[error("{} contains a certificate that cannot be used as a CA", path.display())]
     ClientCa {
         /// The file.
         path: PathBuf,
         /// What does not fit.
         source: rustls::Error,
     },
-    /// The callers' certificates cannot be verified with it.
-    #[error("callers cannot be verified with {}", path.display())]
+    /// Client certificates cannot be verified with the file.
+    #[error("client certificates cannot be verified with {}", path.display())]
     Verifier {
         /// The file.
         path: PathBuf,
@@ -93,7 +92,7 @@ pub enum Error {
     },
 }
 
-/// The contents of the files at one time. No `Debug`: one of them is a private key.
+/// The contents of the files at one time. It has no `Debug`, because one of them is a private key.
 #[derive(PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) certificate: Vec<u8>,
@@ -139,13 +138,13 @@ impl Files {
         let key = PrivateKeyDer::from_pem_slice(&contents.key)
             .map_err(|_source| Error::Key { path: self.key.clone() })?;
         let mut config = config.with_single_cert(chain, key).map_err(pair)?;
-        // gRPC is HTTP/2 only: a caller that offers something else learns it in the handshake (RFC 7301).
+        // gRPC needs HTTP/2. For a caller that offers only other protocols, the handshake fails (RFC 7301).
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
     }
 }
 
-/// The certificate which the caller showed and the handshake verified.
+/// The client certificate, which the handshake has verified.
 pub(in crate::server) fn client_certificate(
     stream: &TlsStream<TcpStream>,
 ) -> Option<CertificateDer<'static>> {

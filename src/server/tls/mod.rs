@@ -1,4 +1,4 @@
-//! TLS of the listener. `files` reads the PEM files, `reload` follows their changes.
+//! TLS of the listener. `files` reads the PEM files, `reload` applies their changes.
 
 mod files;
 mod reload;

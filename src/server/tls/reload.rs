@@ -1,7 +1,7 @@
-//! New certificates without a restart: the files' contents are polled.
+//! Reloads the TLS files without a restart, by reading them at an interval.
 //!
-//! Reading them is cheaper than being told: file notifications follow neither the `..data` link which Kubernetes swaps
-//! nor network file systems reliably, and four small reads a second cost nothing.
+//! File notifications are not reliable: they miss the `..data` link that Kubernetes replaces, and changes on network file
+//! systems. Reading four small files each second costs almost nothing.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use tracing::{info, warn};
 
 use super::files::{Contents, Error, Files};
 
-/// What new connections are served with at present.
+/// The TLS configuration for new connections.
 #[derive(Clone)]
 pub(in crate::server) struct Current(watch::Receiver<Arc<ServerConfig>>);
 
 impl Current {
-    /// For one handshake.
+    /// The acceptor for one handshake.
     pub(in crate::server) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.borrow()))
     }
@@ -30,7 +30,7 @@ impl Current {
 pub(in crate::server) struct Reloader {
     files: Files,
     seen: Contents,
-    /// New contents, seen once.
+    /// New contents that were read once.
     unsettled: Option<Contents>,
     current: watch::Sender<Arc<ServerConfig>>,
 }
@@ -40,7 +40,7 @@ impl Reloader {
     ///
     /// # Errors
     ///
-    /// When they cannot be served with: at the start there is no last good state to fall back to.
+    /// If the files cannot be used. At the start there are no earlier files to fall back to.
     pub(in crate::server) async fn start(files: Files) -> Result<(Self, Current), Error> {
         let seen = files.read().await?;
         let config = files.config(&seen)?;
@@ -48,8 +48,8 @@ impl Reloader {
         Ok((Self { files, seen, unsettled: None, current }, Current(receiver)))
     }
 
-    /// Looks at the files again and again. New contents that cannot be served with are logged, once, and the last good
-    /// ones stay.
+    /// Reads the files at an interval. New contents that cannot be used are logged once, and the last valid ones stay in
+    /// use.
     pub(in crate::server) async fn run(mut self, every: Duration) -> Infallible {
         // `interval` panics on zero.
         let mut looks = interval(every.max(Duration::from_millis(1)));
@@ -71,9 +71,9 @@ impl Reloader {
         }
     }
 
-    /// Takes new contents when two looks in a row have found the same. One look may catch a pair half replaced, or a
-    /// file half rewritten: the head of the old certificate with the rest of the new one is well-formed, fits the new
-    /// key, and is refused by every caller for its signature.
+    /// Accepts new contents after two reads in a row have returned the same. One read may return the new certificate with
+    /// the old key, or a file that is only partly rewritten. The start of the old certificate with the rest of the new one
+    /// can be well-formed and match the new key, but every caller would reject its signature.
     fn notice(&mut self, contents: Contents) {
         if contents == self.seen {
             self.unsettled = None;
@@ -99,7 +99,7 @@ impl Reloader {
 
 fn keep(error: &Error) {
     let source = std::error::Error::source(error).map(ToString::to_string);
-    warn!(%error, source, "new TLS files cannot be used, the last good ones stay");
+    warn!(%error, source, "new TLS files cannot be used; the last valid ones stay in use");
 }
 
 #[cfg(test)]
@@ -137,13 +137,13 @@ mod tests {
         };
         reloader.notice(rewriting);
         reloader.notice(again(&new));
-        assert!(Arc::ptr_eq(&first, &served()), "nothing was seen twice");
+        assert!(Arc::ptr_eq(&first, &served()), "no new contents were read twice");
         reloader.notice(again(&new));
         let second = served();
         assert!(!Arc::ptr_eq(&first, &second));
         reloader.notice(new);
         reloader.notice(again(&old));
         reloader.notice(old);
-        assert!(!Arc::ptr_eq(&second, &served()), "the old ones again are new ones");
+        assert!(!Arc::ptr_eq(&second, &served()), "restored old contents count as new");
     }
 }
