@@ -1,7 +1,7 @@
 //! Signing in to a registry: challenges, credentials, tokens.
 //!
-//! A [`SignIn`](sign_in::SignIn) decides for one call what to send. All calls to a registry share its
-//! [`Authenticator`](authenticator::Authenticator), which requests the challenge of `/v2/` and the tokens. It is given an
+//! A `SignIn` decides for one call what to send. All calls to a registry share its
+//! `Authenticator`, which requests the challenge of `/v2/` and the tokens. It is given an
 //! `http::Transport` for these requests and has no other access to the network.
 //!
 //! | file | what it holds |

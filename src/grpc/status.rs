@@ -1,7 +1,7 @@
 //! The only place that makes a status of a [`RexError`]: the API's error table, row by row, with no wildcard arm.
 //!
-//! What the caller is told and what the log is told are two messages: the status holds the error's own text, the log
-//! also its causes.
+//! The caller and the log get different messages: the status has the error's own text, and the log also has its
+//! causes.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::error::{At, ERROR_DOMAIN, Missing, Refusal, RexError};
 const MAX_MESSAGE_BYTES: usize = 1000;
 const MAX_DETAIL_BYTES: usize = 300;
 
-/// When a retry may help and nobody said when.
+/// The retry delay if the registry sent no `Retry-After`.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 /// The caller's own deadline has passed.
@@ -44,7 +44,7 @@ impl From<RexError> for Status {
         }
         let mut headers = MetadataMap::new();
         if let (Code::ResourceExhausted, Some(wait)) = (row.code, row.retry) {
-            // What gRPC clients with a retry policy obey (gRFC A6).
+            // gRPC clients with a retry policy wait this long (gRFC A6).
             headers.insert(
                 "grpc-retry-pushback-ms",
                 MetadataValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),

@@ -1,6 +1,6 @@
 //! One guarded, paced exchange with a registry. The only user of reqwest.
 //!
-//! [`Transport::send`](transport::Transport::send) takes a permit, sends the request, follows redirects and retries.
+//! `Transport::send` takes a permit, sends the request, follows redirects and retries.
 //! Each step is a file:
 //!
 //! | file | what it does |

@@ -65,7 +65,7 @@ impl Telemetry {
         Ok(Self(Some(provider)))
     }
 
-    /// Exports the remaining spans. Blocks for a few seconds at most when the collector does not answer.
+    /// Exports the remaining spans. Blocks for a few seconds at most when the collector does not respond.
     pub fn finish(self) {
         if let Some(error) = self.0.and_then(|provider| provider.shutdown().err()) {
             tracing::warn!(%error, "the last spans were not exported");
@@ -98,7 +98,7 @@ pub async fn rpc<T>(
         Span::current().record("code", field::debug(code));
         let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &outcome {
-            Ok(_) => tracing::info!(method, ?code, milliseconds, "answered"),
+            Ok(_) => tracing::info!(method, ?code, milliseconds, "responded"),
             Err(status) if is_service_failure(code) => {
                 tracing::warn!(method, ?code, milliseconds, error = status.message(), "call failed");
             }

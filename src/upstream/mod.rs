@@ -1,7 +1,7 @@
 //! One registry: sign in, send, and sign in again when the registry refuses.
 //!
-//! [`Upstream::send`] is the whole loop. What to send as `Authorization` is decided by `auth`; how a request gets there
-//! and back is decided by `http`.
+//! `Upstream::send` is the whole loop. `auth` decides what to send as `Authorization`. `http` sends each request and receives
+//! its response.
 
 mod settings;
 

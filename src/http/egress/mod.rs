@@ -9,8 +9,8 @@
 //! 2. May it receive the registry's credentials? Only the registry's own origin, its known token service, and
 //!    `token_realms` may. The guard infers nothing from domain suffixes (CVE-2026-33540, CVE-2026-48978).
 //!
-//! [`guard`] checks literal addresses on the parsed host, because they never reach the resolver. By then the WHATWG URL
-//! parser has turned `2130706433`, `127.1` and `0x7f.1` into addresses. [`resolver`] checks names: it filters every
+//! `guard` checks literal addresses on the parsed host, because they never reach the resolver. By then the WHATWG URL
+//! parser has turned `2130706433`, `127.1` and `0x7f.1` into addresses. `resolver` checks names: it filters every
 //! address that the system resolver returns.
 
 mod address;
