@@ -247,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn a_port_that_is_the_default_one_changes_no_grant() {
+        for granted in ["ghcr.io", "ghcr.io:443", "ghcr.io:0443"] {
+            let caller = caller(&[&format!("{granted}/org/")]);
+            for asked in ["ghcr.io", "ghcr.io:443", "GHCR.IO:0443"] {
+                assert!(may_read(&caller, asked, "org/app"), "{granted} and {asked}");
+                assert!(!may_read(&caller, asked, "other/app"), "{granted} and {asked}");
+            }
+            assert!(!may_read(&caller, "ghcr.io:4430", "org/app"), "{granted}");
+        }
+        let image = caller(&["docker.io:443/nginx"]);
+        assert!(may_read(&image, "index.docker.io:443", "library/nginx"));
+    }
+
+    #[test]
     fn a_star_grants_whatever_the_service_may_read() {
         let caller = caller(&["*"]);
         assert!(may_list(&caller, "ghcr.io") && may_read(&caller, "quay.io", "org/app"));

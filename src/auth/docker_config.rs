@@ -157,7 +157,9 @@ impl Pattern {
         let canonical =
             name.parse::<Registry>().map_or_else(|_| name.to_ascii_lowercase(), |r| r.to_string());
         let (host, port) = split_host(&canonical);
-        Some(Self { host: host.to_owned(), port: port.map(str::to_owned), path: path.to_owned() })
+        // A glob is no `Registry`, whose canonical name has no default port.
+        let port = port.filter(|port| *port != "443").map(str::to_owned);
+        Some(Self { host: host.to_owned(), port, path: path.to_owned() })
     }
 
     fn specificity(&self) -> Specificity {

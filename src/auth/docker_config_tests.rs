@@ -29,7 +29,7 @@ fn the_most_specific_entry_wins() {
         ("r.example:5000", "other", Some("port")),
         ("r.example:5000", "team/app", Some("port")),
         ("r.example:6000", "other", None),
-        ("r.example:443", "team", None),
+        ("r.example:443", "team/app", Some("app")),
         ("a.azurecr.io", "x", Some("glob")),
         ("exact.azurecr.io", "x", Some("exact")),
         ("a.b.azurecr.io", "x", None),
@@ -39,6 +39,17 @@ fn the_most_specific_entry_wins() {
         ("evil-r.example", "x", None),
     ] {
         assert_eq!(user_for(MANY, registry, repository).as_deref(), user, "{registry}/{repository}");
+    }
+}
+
+#[test]
+fn the_default_port_makes_no_difference_in_an_entry_or_a_name() {
+    for key in ["r.example", "r.example:443", "https://r.example:0443/v2/", "*.example", "*.example:443"] {
+        let config = format!(r#"{{"auths": {{"{key}": {{"username": "u", "password": "p"}}}}}}"#);
+        for registry in ["r.example", "r.example:443"] {
+            assert_eq!(user_for(&config, registry, "x").as_deref(), Some("u"), "{key} and {registry}");
+        }
+        assert_eq!(user_for(&config, "r.example:5000", "x"), None, "{key}");
     }
 }
 

@@ -11,7 +11,12 @@ const MAX_LENGTH: usize = 253 + 6;
 const DOCKER_HUB: &str = "docker.io";
 const DOCKER_HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
-/// A registry's canonical name: in lower case, and `docker.io` for each of Docker Hub's aliases.
+/// The port of https (RFC 9110, section 4.2.2). A registry's default URL is `https://<name>`, so a name with this port means
+/// the same registry as the name without it.
+const DEFAULT_PORT: u16 = 443;
+
+/// A registry's canonical name: lower case, the port without leading zeros and left out if it is 443, and Docker Hub's aliases
+/// folded into `docker.io`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Registry(String);
 
@@ -40,18 +45,22 @@ impl FromStr for Registry {
             return Err(ParseError("is longer than 259 characters"));
         }
         let (host, port) = match split_port(text) {
-            Some((host, port)) => (host, Some(port)),
+            Some((host, port)) => {
+                let port =
+                    parse_port(port).ok_or(ParseError("has a port that is not a number from 1 to 65535"))?;
+                (host, Some(port))
+            }
             None => (text, None),
         };
-        if port.is_some_and(|port| !is_port(port)) {
-            return Err(ParseError("has a port that is not a number from 1 to 65535"));
-        }
         if !is_ipv6_literal(host) && !is_domain(host) {
             return Err(ParseError("is not a host name, optionally with a port, as in an image reference"));
         }
-        let name = text.to_ascii_lowercase();
-        let hub = DOCKER_HUB_ALIASES.contains(&name.as_str());
-        Ok(Self(if hub { DOCKER_HUB.to_owned() } else { name }))
+        let host = host.to_ascii_lowercase();
+        Ok(Self(match port.filter(|port| *port != DEFAULT_PORT) {
+            Some(port) => format!("{host}:{port}"),
+            None if DOCKER_HUB_ALIASES.contains(&host.as_str()) => DOCKER_HUB.to_owned(),
+            None => host,
+        }))
     }
 }
 
@@ -66,8 +75,10 @@ fn split_port(text: &str) -> Option<(&str, &str)> {
     text.rsplit_once(':').filter(|(_, port)| !port.contains(']'))
 }
 
-fn is_port(port: &str) -> bool {
-    port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+/// Only digits: `u16` also parses a plus sign.
+fn parse_port(port: &str) -> Option<u16> {
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|port| digits && *port > 0)
 }
 
 fn is_ipv6_literal(host: &str) -> bool {
@@ -85,4 +96,38 @@ fn is_domain(host: &str) -> bool {
             && !component.ends_with('-')
             && component.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_port_and_leading_zeros_do_not_make_another_registry() {
+        for (text, canonical) in [
+            ("ghcr.io", "ghcr.io"),
+            ("GHCR.io:443", "ghcr.io"),
+            ("ghcr.io:0443", "ghcr.io"),
+            ("ghcr.io:05000", "ghcr.io:5000"),
+            ("ghcr.io:80", "ghcr.io:80"),
+            ("ghcr.io:4430", "ghcr.io:4430"),
+            ("localhost:443", "localhost"),
+            ("[::1]:443", "[::1]"),
+            ("[::1]:00080", "[::1]:80"),
+            ("[fe80::443]", "[fe80::443]"),
+            ("docker.io:443", "docker.io"),
+            ("index.docker.io:443", "docker.io"),
+            ("registry-1.docker.io:0443", "docker.io"),
+            ("docker.io:5000", "docker.io:5000"),
+            ("index.docker.io:5000", "index.docker.io:5000"),
+        ] {
+            let parsed = text.parse::<Registry>();
+            assert_eq!(parsed.as_ref().map(Registry::as_str), Ok(canonical), "{text}");
+        }
+        for text in
+            ["ghcr.io:", "ghcr.io:0", "ghcr.io:000", "ghcr.io:+443", "ghcr.io:65979", "ghcr.io:443:443"]
+        {
+            assert!(text.parse::<Registry>().is_err(), "{text}");
+        }
+    }
 }

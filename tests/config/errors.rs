@@ -42,6 +42,11 @@ fn two_names_of_one_registry_are_an_error() {
         errors.trim_end(),
         "config.yaml:1: registries.\"index.docker.io\": is the same registry as docker.io"
     );
+    let errors = Setup::new().file("registries: {docker.io: {}, ghcr.io: {}, 'ghcr.io:443': {}}").errors();
+    assert_eq!(
+        errors.trim_end(),
+        "config.yaml:1: registries.\"ghcr.io:443\": is the same registry as ghcr.io"
+    );
 }
 
 #[test]

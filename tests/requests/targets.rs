@@ -1,8 +1,16 @@
 //! Targets: registries that are well-formed names and still not to be reached.
 
+use rexd::grpc::proto::PingRequest;
 use tonic::Code;
 
-use crate::{REGISTRY, Setting, support::call::Call};
+use crate::{
+    REGISTRY, Setting,
+    support::{
+        call::Call,
+        scripted::{Reply, ScriptedRegistry},
+        service::Service,
+    },
+};
 
 const NOT_ALLOWED: (Code, &str) = (Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
 
@@ -13,7 +21,7 @@ async fn a_registry_that_is_not_listed_is_refused_in_every_rpc() {
         "other.test",
         "registry.test",
         "registry.test:5001",
-        "registry.test:05000",
+        "registry.test:50000",
         "sub.registry.test:5000",
         "docker.io",
         "127.0.0.1",
@@ -57,8 +65,29 @@ async fn an_address_inside_is_refused_in_every_rpc_however_it_is_written() {
     for registry in ODD_LITERALS {
         let (code, reason) = NOT_ALLOWED;
         for failure in setting.refuses(Call::each(registry), code, reason).await {
-            assert_eq!(failure.metadata["registry"], registry, "{:?}", failure.status);
+            let canonical = registry.strip_suffix(":443").unwrap_or(registry);
+            assert_eq!(failure.metadata["registry"], canonical, "{:?}", failure.status);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_registry_is_the_same_with_its_default_port_and_with_leading_zeros() {
+    for (listed, asked) in [
+        ("registry.test", ["registry.test", "registry.test:443", "Registry.test:0443"]),
+        ("registry.test:443", ["registry.test", "registry.test:443", "registry.test:00443"]),
+        ("registry.test:05000", ["registry.test:5000", "registry.test:05000", "registry.test:0005000"]),
+    ] {
+        let registry = ScriptedRegistry::start().await;
+        registry.always("GET", "/v2/", Reply::status(200));
+        let service = Service::in_front_of(listed, registry.address()).await;
+        let mut client = service.client().await;
+        for asked in asked {
+            let pong = client.ping(PingRequest { registry: asked.to_owned() }).await.unwrap().into_inner();
+            let canonical = if listed.ends_with("5000") { "registry.test:5000" } else { "registry.test" };
+            assert_eq!(pong.registry, canonical, "{listed} and {asked}");
+        }
+        assert_eq!(registry.requests().len(), 3, "{listed}");
     }
 }
 
@@ -74,8 +103,8 @@ async fn a_name_that_resolves_to_an_address_inside_is_refused() {
 #[tokio::test]
 async fn an_empty_registry_is_the_default_one() {
     let mut setting = Setting::new(false).await;
-    setting.registry.on("GET", "/v2/", [crate::support::scripted::Reply::status(200)]);
-    let request = rexd::grpc::proto::PingRequest::default();
+    setting.registry.on("GET", "/v2/", [Reply::status(200)]);
+    let request = PingRequest::default();
     let pong = setting.client.ping(request).await.unwrap().into_inner();
     assert_eq!(pong.registry, REGISTRY);
     assert!(setting.registry.missing().is_empty());
