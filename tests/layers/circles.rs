@@ -151,8 +151,8 @@ fn items(text: &str) -> impl Iterator<Item = (bool, String)> + '_ {
     })
 }
 
-/// The text up to its tests, which may import whatever they test. `pub(in crate::x)` is no import.
+/// The text up to its tests, which may import whatever they test. `pub(in …)` is no import.
 fn without_tests(text: &str) -> String {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    code.replace("pub(in crate::", "pub(in ")
+    code.replace("pub(in crate::", "pub(in ").replace("pub(in super::super)", "pub(super)")
 }

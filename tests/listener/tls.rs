@@ -257,5 +257,5 @@ async fn broken_files_at_the_start_are_errors_that_name_them() {
 
     fs::write(&bad, KeyPair::generate().unwrap().serialize_pem()).unwrap();
     let said = refusal(Files { key: bad, ..good }).await;
-    assert!(said.contains(&name) && said.contains("no pair"), "{said}");
+    assert!(said.contains(&name) && said.contains("not a matching certificate and key"), "{said}");
 }
