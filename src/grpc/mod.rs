@@ -1,9 +1,19 @@
 //! The handlers of the five RPCs. Each one parses the request, checks that it is allowed, calls the client and encodes
 //! the response.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `identify` | identifies the caller from the headers, before the message is read |
+//! | `convert`, `proto` | the API's messages, and the domain's types |
+//! | `deadline` | the caller's deadline |
+//! | `admission` | limits on streams, and on the memory of responses |
+//! | `body`, `frame`, `wire` | the body of `StreamBlob`: its messages, encoded without a copy |
+//! | `stall`, `large_response` | what happens when a caller does not read |
+//! | `status` | the status of an error |
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status, metadata::MetadataValue};
+use tonic::{Request, Response, Status};
 
 use self::{
     admission::Admission,
@@ -12,10 +22,10 @@ use self::{
     frame::{BlobMessages, UnusedStream},
 };
 use crate::{
-    callers::{CallCredentials, Callers},
+    callers::Callers,
     client::{Client, Share},
     error::RexError,
-    policy::Policy,
+    policy::{Caller, Policy},
     server::{Peer, Shutdown, Watchdog},
     telemetry,
 };
@@ -25,6 +35,7 @@ mod body;
 mod convert;
 mod deadline;
 mod frame;
+mod identify;
 mod large_response;
 pub mod proto;
 mod stall;
@@ -33,6 +44,7 @@ pub mod wire;
 
 pub use admission::StreamLimits;
 pub use body::ReplaceBody;
+pub use identify::IdentifyCaller;
 
 use proto::registry_service_server::{RegistryService, RegistryServiceServer};
 
@@ -49,7 +61,7 @@ pub struct Registries {
 }
 
 /// The service as the server mounts it.
-pub type RegistriesServer = ReplaceBody<RegistryServiceServer<Registries>>;
+pub type RegistriesServer = IdentifyCaller<ReplaceBody<RegistryServiceServer<Registries>>>;
 
 impl Registries {
     /// A service that reaches registries through `client`, for `callers`, as far as `policy` allows.
@@ -62,16 +74,18 @@ impl Registries {
     /// The service, ready to be mounted.
     #[must_use]
     pub fn into_server(self) -> RegistriesServer {
-        ReplaceBody::new(RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES))
+        let callers = Arc::clone(&self.callers);
+        let server = RegistryServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES);
+        IdentifyCaller::new(callers, ReplaceBody::new(server))
     }
 
-    /// Identifies the caller; the returned value reads its request.
-    async fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
-        let authorization = request.metadata().get("authorization").map(MetadataValue::as_encoded_bytes);
-        let peer = request.extensions().get::<Peer>();
-        let certificate = peer.and_then(|peer| peer.identity.as_ref());
-        let caller = self.callers.identify(CallCredentials { authorization, certificate }).await?;
+    /// Reads the request of its caller, which [`IdentifyCaller`] has put into the extensions.
+    fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
+        let caller = request.extensions().get::<Caller>().cloned();
+        let caller =
+            caller.ok_or_else(|| RexError::CallerUnknown { problem: "nobody was identified".to_owned() })?;
         telemetry::caller(caller.name());
+        let peer = request.extensions().get::<Peer>();
         let share = match (&*self.callers, peer) {
             // All calls have the same caller: the next best is to share by address.
             (Callers::Anybody(_), Some(peer)) => Share::of(peer.address.ip()),
@@ -92,7 +106,7 @@ impl RegistryService for Registries {
             "Ping",
             request.metadata(),
             deadline.run(async {
-                let call = self.call(&request).await?;
+                let call = self.call(&request)?;
                 let registry = call.ping(request.get_ref())?;
                 let pong = self.client.ping(&registry, &call.context(deadline)).await?;
                 Ok(Response::new(convert::ping_response(&registry, pong)))
@@ -110,7 +124,7 @@ impl RegistryService for Registries {
             "ListCatalog",
             request.metadata(),
             deadline.run(async {
-                let call = self.call(&request).await?;
+                let call = self.call(&request)?;
                 let page = call.catalog(request.get_ref())?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
                 large_response::respond(convert::catalog_response(page), &request, &self.admission, deadline)
@@ -128,7 +142,7 @@ impl RegistryService for Registries {
             "ListTags",
             request.metadata(),
             deadline.run(async {
-                let call = self.call(&request).await?;
+                let call = self.call(&request)?;
                 let page = call.tags(request.get_ref())?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
                 large_response::respond(convert::tags_response(page), &request, &self.admission, deadline)
@@ -146,7 +160,7 @@ impl RegistryService for Registries {
             "GetManifest",
             request.metadata(),
             deadline.run(async {
-                let call = self.call(&request).await?;
+                let call = self.call(&request)?;
                 let (target, reference, options) = call.manifest(request.get_ref())?;
                 let context = call.context(deadline);
                 let manifest = self.client.manifest(&target, &reference, &options, &context).await?;
@@ -172,7 +186,7 @@ impl RegistryService for Registries {
         let watchdog = request.extensions_mut().remove::<Watchdog>();
         let shutdown = request.extensions_mut().remove::<Shutdown>();
         let call = deadline.run(async {
-            let call = self.call(&request).await?;
+            let call = self.call(&request)?;
             let (target, digest, range, chunk_bytes) = call.blob(request.get_ref())?;
             let permit = self.admission.admit_stream(chunk_bytes)?;
             let blob = self.client.blob(&target, &digest, range, call.context(deadline)).await?;

@@ -27,6 +27,7 @@ use super::{
     shutdown::Shutdown,
     stream_executor::StreamExecutor,
     tls,
+    unknown_callers::UnknownCallers,
 };
 
 /// How long a connection stays open after its calls must end, so that their statuses reach the callers.
@@ -125,13 +126,15 @@ impl Connections {
         let address = peer.address;
         let end_calls = self.end_calls.child_token();
         let routes = self.routes.clone();
-        let extensions = (peer, Shutdown::new(end_calls.clone()));
+        let unknown_callers = UnknownCallers::default();
+        let extensions = (peer, Shutdown::new(end_calls.clone()), unknown_callers.clone());
         let executor = StreamExecutor::default();
         let http = self.http2_builder(executor.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let (peer, shutdown) = extensions.clone();
+            let (peer, shutdown, unknown_callers) = extensions.clone();
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(shutdown.clone());
+            request.extensions_mut().insert(unknown_callers);
             request.extensions_mut().insert(executor.next_watchdog());
             let response = if content_type::is_grpc(request.headers()) {
                 // A router is always ready: there is no `poll_ready` to wait for.
@@ -153,6 +156,7 @@ impl Connections {
             result = uncork.drive(connection.as_mut()) => return ended(result),
             () = sleep(jittered(self.settings.max_connection_age)) => {}
             () = self.drain.cancelled() => {}
+            () = unknown_callers.limit_reached() => debug!(%address, "too many requests of unknown callers"),
         }
         connection.as_mut().graceful_shutdown();
         tokio::select! {

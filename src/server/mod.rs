@@ -14,6 +14,7 @@
 //! | `frame_guard`, `frames`, `frame_budget` | limit what a peer's HTTP/2 frames may cost |
 //! | `cork`, `write_stall` | combine writes into few system calls, and close connections whose peer does not read |
 //! | `stream_executor` | runs the streams of a connection, each with its watchdog |
+//! | `unknown_callers` | closes a connection on which only unknown callers call |
 //! | `content_type` | HTTP 415 for requests that are not gRPC |
 //! | `shutdown` | ends calls that outlive the grace period |
 //! | `health`, `reflection`, `ops` | the services for probes and tools |
@@ -38,6 +39,7 @@ mod settings;
 mod shutdown;
 mod stream_executor;
 pub mod tls;
+mod unknown_callers;
 mod write_stall;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -53,7 +55,7 @@ use tracing::{info, warn};
 use self::{accept::RefusalLog, admission::Admission, connection::Connections};
 pub use self::{
     health::Readiness, peer::Peer, reflection::add_reflection, settings::Settings, shutdown::Shutdown,
-    stream_executor::Watchdog,
+    stream_executor::Watchdog, unknown_callers::UnknownCallers,
 };
 
 /// Time for the remaining calls and connections to end, once the drain's grace period is over.
@@ -64,7 +66,7 @@ const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_millis(600);
 pub struct Server {
     /// Limits and times.
     pub settings: Settings,
-    /// The services, health and reflection among them. Each request carries [`Peer`] and [`Shutdown`] as extensions.
+    /// The services, health and reflection among them. Each request carries [`Peer`], [`Shutdown`] and [`UnknownCallers`] as extensions.
     pub routes: Routes,
     /// Where callers connect.
     pub listener: TcpListener,

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod grants;
+mod headers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
