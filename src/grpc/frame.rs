@@ -13,7 +13,7 @@ use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
 use tokio::sync::Mutex;
 use tonic::Status;
-use tracing::{Instrument as _, Span};
+use tracing::Span;
 
 use super::{
     admission::{StreamPermit, bytes_with_permit},
@@ -130,8 +130,7 @@ impl BlobMessages {
             }
             Next::Chunk => {
                 let offset = blob.position();
-                let data = blob.next(self.chunk_bytes).instrument(self.span.clone()).await?;
-                if let Some(data) = data {
+                if let Some(data) = blob.next(self.chunk_bytes).await? {
                     let data = bytes_with_permit(data, Arc::clone(&self.permit));
                     return Ok(Some(chunk(offset, data)));
                 }

@@ -58,6 +58,12 @@ http {{
 }}
 """
 
+REGISTRY = {"max_concurrent_requests": 10_000}
+"""A registry's settings that every build knows."""
+
+MANY_BLOBS = {**REGISTRY, "max_concurrent_blobs": 10_000}
+"""Those for 1,000 stalled streams."""
+
 LIMITS = {
     "max_streams": 2000,
     "stream_memory_bytes": 1 << 30,
@@ -160,15 +166,13 @@ class Nginx(Peer):
 class Service(Peer):
     """The service in front of the registries at some addresses, which are also their names."""
 
-    def __init__(self, binary, directory, registries, **limits):
+    def __init__(self, binary, directory, registries, settings=REGISTRY, **limits):
         port = free_port()
         config = {
             "listen": f"127.0.0.1:{port}",
             "ops_listen": None,
             "default_registry": registries[0],
-            "registries": {
-                name: {"url": f"http://{name}", "max_concurrent_requests": 10_000} for name in registries
-            },
+            "registries": {name: {"url": f"http://{name}", **settings} for name in registries},
             "limits": {**LIMITS, "drain_pause": "1ms", **limits},
         }
         file = directory / "rexd.yml"

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-from peers import MIB, Load, Service, load
+from peers import MANY_BLOBS, MIB, Load, Service, load
 from report import percentile
 
 SETTLING = 5
@@ -30,7 +30,7 @@ def stalls(bench):
 def _stall(bench, streams, connections, after):
     blob = bench.blob(bench.size)
     registry = bench.registry.address
-    with Service(bench.binary, bench.directory, [registry]) as service:
+    with Service(bench.binary, bench.directory, [registry], MANY_BLOBS) as service:
         # What the first call allocates for good is not a stalled stream's.
         load(bench.load, "download", through="grpc", address=service.address, registry=registry, **bench.blob(MIB))
         time.sleep(1)

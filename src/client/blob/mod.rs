@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use tracing::{Instrument as _, Span};
 
 use super::{Client, Target};
 use crate::{
@@ -45,6 +46,8 @@ pub struct Blob {
     scope: Scope,
     digest: Digest,
     call: CallContext,
+    /// The span in which the blob was opened. Requests that resume the read belong to it, whoever polls the blob then.
+    span: Span,
     media_type: String,
     size: Option<u64>,
     range: BlobRange,
@@ -93,6 +96,7 @@ impl Client {
             scope: Scope::Pull(target.repository.clone()),
             digest: digest.clone(),
             call,
+            span: Span::current(),
             media_type: String::new(),
             size: None,
             range,
@@ -250,7 +254,8 @@ impl Blob {
     /// Waits for bytes, for the end, or for a new connection.
     async fn receive(&mut self) -> Result<(), RexError> {
         let Source::Open { body, skip } = &mut self.source else {
-            return match self.open().await {
+            let span = self.span.clone();
+            return match self.open().instrument(span).await {
                 // The retries of the request itself have already respected `Retry-After`.
                 Err(error @ RexError::Server { retry_after: Some(_), .. }) => Err(error),
                 Err(error) if is_lost_connection(&error) => self.resume_later(error).await,
@@ -313,7 +318,7 @@ impl Blob {
             return Err(error);
         }
         self.resumes += 1;
-        tracing::debug!(%error, position = self.position, "lost the connection of a blob; requesting the rest");
+        tracing::debug!(parent: &self.span, %error, position = self.position, "lost the connection of a blob; requesting the rest");
         if self.attempts_without_progress > 1 {
             wait_before_try(self.attempts_without_progress).await;
         }
