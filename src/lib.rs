@@ -17,6 +17,7 @@
 //! | 2 | [`auth`] | challenges, credentials and tokens of one registry |
 //! | 2 | [`mod@http`] | one guarded exchange: connections, redirects, retries, limits; the only user of reqwest |
 //! | 1 | [`oci`] | names, references, digests, the streaming verifier; no I/O |
+//! | 1 | [`memory`] | the memory that callers and registries may make the service hold |
 //! | 1 | [`error`] | [`RexError`] |
 //! | 1 | `reloaded_file`, `secret` | files that change while the service runs; secrets from files |
 //! | – | [`demo`] | the embedded sample registry, which the tests also use |
@@ -48,6 +49,7 @@ pub mod demo;
 pub mod error;
 pub mod grpc;
 pub mod http;
+pub mod memory;
 pub mod oci;
 pub mod policy;
 mod reloaded_file;

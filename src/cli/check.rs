@@ -3,7 +3,7 @@
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{config_args::ConfigArgs, failure::Failure, output::print, wiring};
+use super::{config_args::ConfigArgs, failure::Failure, memory_limits, output::print, wiring};
 use crate::client::{AuthScheme, CallContext, PingResponse, Share};
 
 #[derive(Debug, Args)]
@@ -30,7 +30,8 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
         let registry = wiring::name_of(name)?;
         let url = entry.url.as_ref().map(|url| url.as_url().to_string());
         let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) { "no TLS" } else { "TLS" };
-        let call = CallContext::new(Some(Instant::now() + PING_TIMEOUT), Share::of("check-config"));
+        let memory = memory_limits::choose(&config.limits).budget().account();
+        let call = CallContext::new(Some(Instant::now() + PING_TIMEOUT), Share::of("check-config"), memory);
         let ping = client.ping(&registry, &call);
         let line = match tokio::time::timeout(PING_TIMEOUT, ping).await {
             Ok(Ok(pong)) => format!("ok      {registry}: name, {tls}, {}", describe(&pong)),

@@ -11,9 +11,9 @@ use tonic::transport::{Channel, Endpoint};
 use super::{
     connection::status_failure,
     failure::Failure,
+    memory_limits,
     output::print,
     serve::{assemble, stop_signal},
-    wiring,
 };
 use crate::{
     config::{Config, Flags, Sources},
@@ -51,7 +51,8 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
         }
     };
     let address = listener.local_addr().map_err(Failure::failed)?;
-    let server = assemble(&config, wiring::registries(&config)?, listener, None).await?;
+    let memory = memory_limits::choose(&config.limits).budget();
+    let server = assemble(&config, memory, listener, None).await?;
     let stop = stop_signal()?;
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async move {

@@ -6,6 +6,7 @@
 //! | `call`, `blob`, `part_file` | call a running service; `blob` resumes a download from its part file |
 //! | `check` | checks and prints the configuration |
 //! | `config_args`, `wiring` | turn arguments into a configuration, and the configuration into the parts it configures |
+//! | `memory_limits` | the memory that calls may hold, from the configuration or the cgroup |
 //! | `connection`, `image` | the service to call, and a target as an image reference |
 //! | `output`, `failure` | what a command prints, and its exit code |
 
@@ -28,6 +29,7 @@ mod connection;
 mod demo;
 mod failure;
 mod image;
+mod memory_limits;
 mod output;
 mod part_file;
 mod serve;

@@ -8,10 +8,11 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-use super::{config_args::ConfigArgs, failure::Failure, wiring};
+use super::{config_args::ConfigArgs, failure::Failure, memory_limits, wiring};
 use crate::{
     config::{CallerIdentity, Config, Tls},
-    grpc::{Registries, proto},
+    grpc::proto,
+    memory::MemoryBudget,
     server::{Readiness, Server, add_reflection, tls},
 };
 
@@ -30,13 +31,18 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let address = listener.local_addr().map_err(Failure::failed)?;
     let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose().map_err(Failure::failed)?;
-    let server = assemble(&config, wiring::registries(&config)?, listener, ops).await?;
+    let memory = memory_limits::choose(&config.limits);
+    let server = assemble(&config, memory.budget(), listener, ops).await?;
     tracing::info!(
         listen = %address,
         ops_listen = ops_address.map(tracing::field::display),
         tls = config.tls.is_some(),
         callers = config.callers.as_ref().map(std::collections::BTreeMap::len),
         registries = config.registries.keys().cloned().collect::<Vec<_>>().join(" "),
+        memory_bytes = memory.limits.total,
+        memory_bytes_per_peer = memory.limits.per_peer,
+        memory_bytes_per_caller = memory.limits.per_caller,
+        memory_bytes_from = memory.source,
         "serving"
     );
     tokio::select! {
@@ -50,15 +56,17 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
 /// The service with health and reflection, on a listener.
 pub(super) async fn assemble(
     config: &Config,
-    registries: Registries,
+    memory: MemoryBudget,
     listener: TcpListener,
     ops: Option<TcpListener>,
 ) -> Result<Server, Failure> {
     let (readiness, health) = Readiness::new().await;
+    let registries = wiring::registries(config, memory.clone())?;
     let routes = Routes::new(registries.into_server()).add_service(health);
     let routes = add_reflection(routes, proto::DESCRIPTORS).map_err(Failure::failed)?;
     Ok(Server {
         settings: wiring::server_settings(config),
+        memory,
         routes,
         listener,
         tls: config.tls.as_ref().map(tls_files),

@@ -10,6 +10,7 @@ use crate::{
         CallerIdentity, Config, Credentials, Flags, HttpVersion, Loaded, Registry as RegistryConfig, Sources,
     },
     grpc::{Registries, StreamLimits},
+    memory::MemoryBudget,
     oci::Registry,
     policy::{Caller, Policy},
     server,
@@ -32,14 +33,14 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
 }
 
 /// The service, ready to be mounted; an error names every registry that cannot be set up.
-pub(super) fn registries(config: &Config) -> Result<Registries, Failure> {
+pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Registries, Failure> {
     let client = client(config)?;
     let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;
     let default_registry = config.default_registry.as_deref().map(name_of).transpose()?;
     let policy = Policy::new(default_registry, listed, config.allow_unlisted);
     let limits = StreamLimits {
         max_streams: config.limits.max_streams,
-        memory_bytes: config.limits.stream_memory_bytes,
+        memory,
         write_stall: config.limits.write_stall_timeout,
     };
     Ok(Registries::new(client, callers(config)?, policy, limits))

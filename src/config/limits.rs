@@ -26,9 +26,18 @@ pub struct Limits {
     /// Most blob streams at the same time, over all connections.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_streams: usize,
-    /// Memory that all blob streams and all responses larger than 16 KiB may hold together, in bytes.
+    /// Memory that all calls together may hold, in bytes: requests that arrive, documents that are read from registries,
+    /// responses until their last byte has left, blob streams. The default is half of the memory limit of the process' cgroup,
+    /// or 256 MiB if there is none.
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
-    pub stream_memory_bytes: usize,
+    pub memory_bytes: Option<usize>,
+    /// The part of `memory_bytes` that the calls of one peer address may hold. The default is half. Set it to `memory_bytes`
+    /// behind a proxy, where all callers come from one address.
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
+    pub memory_bytes_per_peer: Option<usize>,
+    /// The part of `memory_bytes` that the calls of one caller of `callers` may hold. The default is half.
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
+    pub memory_bytes_per_caller: Option<usize>,
     /// Most connections at the same time.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
@@ -48,7 +57,7 @@ pub struct Limits {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub handshake_timeout: Duration,
-    /// Time that a caller may leave a blob stream, or a response larger than 16 KiB, unread before the stream is reset. Also
+    /// Time that a caller may leave a blob stream or another response unread before the stream is reset. Also
     /// the time after which a connection is closed if its peer accepts no byte of the data that waits for it.
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
@@ -82,7 +91,9 @@ impl Default for Limits {
             auth_body_bytes: 64 * KIB,
             max_pages: 10_000,
             max_streams: 1_000,
-            stream_memory_bytes: 256 * MIB,
+            memory_bytes: None,
+            memory_bytes_per_peer: None,
+            memory_bytes_per_caller: None,
             max_connections: 10_000,
             max_connections_per_peer: 1_000,
             max_concurrent_streams: 100,

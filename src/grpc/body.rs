@@ -1,8 +1,9 @@
-//! The HTTP/2 bodies that the generated code does not make: those of `StreamBlob` and of large responses.
+//! The HTTP/2 bodies that the generated code does not make: those of `StreamBlob` and of responses whose memory is
+//! reserved.
 //!
 //! The generated code decodes the request, calls the handler and sets the headers, as for every RPC. Only the body is
 //! replaced. For a stream, the handler passes it in an extension of its response, and [`ReplaceBody`] takes it from there.
-//! For a large response, [`ReplaceBody`] splits the generated body into pieces.
+//! For another response, [`ReplaceBody`] splits the generated body into pieces that keep its memory reserved.
 
 use std::{
     convert::Infallible,
@@ -19,7 +20,7 @@ use tower_service::Service;
 
 use super::{
     frame::{BlobMessages, UnusedStream},
-    large_response,
+    unary_response,
     wire::Framed,
 };
 
@@ -78,7 +79,7 @@ fn replace_body(mut response: http::Response<Body>) -> http::Response<Body> {
     let frames =
         carried.and_then(|BodySlot(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     match frames {
-        None => large_response::split_body(response),
+        None => unary_response::split_body(response),
         Some(frames) => response.map(|_| Body::new(BlobBody { frames: Some(frames), data: Bytes::new() })),
     }
 }

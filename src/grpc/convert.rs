@@ -12,6 +12,7 @@ use crate::{
         PageRequest, PageToken, PingResponse, Share, Target,
     },
     error::RexError,
+    memory::MemoryAccount,
     oci::{Digest, ParseError, Reference, Registry, Repository},
     policy::{Caller, Policy, Resource},
 };
@@ -35,12 +36,14 @@ pub(super) struct Call<'a> {
     pub(super) policy: &'a Policy,
     pub(super) caller: Caller,
     pub(super) share: Share,
+    /// Reserves memory for the caller at its peer.
+    pub(super) memory: MemoryAccount,
 }
 
 impl Call<'_> {
     /// What the client is told about the call.
     pub(super) fn context(&self, deadline: Deadline) -> CallContext {
-        CallContext::new(deadline.instant(), self.share)
+        CallContext::new(deadline.instant(), self.share, self.memory.clone())
     }
 
     pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {
@@ -242,11 +245,14 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::memory::{MemoryBudget, MemoryLimits};
 
     #[test]
     fn an_empty_registry_without_a_default_is_an_invalid_argument() {
         let policy = Policy::new(None, HashSet::new(), false);
-        let call = Call { policy: &policy, caller: Caller::anybody(), share: Share::of("") };
+        let limits = MemoryLimits { total: 1, per_peer: 1, per_caller: 1 };
+        let memory = MemoryBudget::new(limits).account();
+        let call = Call { policy: &policy, caller: Caller::anybody(), share: Share::of(""), memory };
         let refused = call.ping(&proto::PingRequest::default());
         assert!(
             matches!(&refused, Err(RexError::InvalidArgument { field: "registry", problem })

@@ -16,12 +16,12 @@ use tonic::Status;
 use tracing::Span;
 
 use super::{
-    admission::{StreamPermit, bytes_with_permit},
+    admission::StreamPermit,
     deadline::Deadline,
     proto, status,
     wire::{Framed, chunk, message},
 };
-use crate::{client::Blob, error::RexError, server::Shutdown, telemetry};
+use crate::{client::Blob, error::RexError, memory::bytes_with_permit, server::Shutdown, telemetry};
 
 /// The stream type that the generated code requires. No message passes through it.
 pub(super) type UnusedStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;

@@ -6,9 +6,9 @@
 //! | `identify` | identifies the caller from the headers, before the message is read |
 //! | `convert`, `proto` | the API's messages, and the domain's types |
 //! | `deadline` | the caller's deadline |
-//! | `admission` | limits on streams, and on the memory of responses |
+//! | `admission` | limits on streams, and on their memory |
 //! | `body`, `frame`, `wire` | the body of `StreamBlob`: its messages, encoded without a copy |
-//! | `stall`, `large_response` | what happens when a caller does not read |
+//! | `stall`, `unary_response` | what happens when a caller does not read |
 //! | `status` | the status of an error |
 
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::{
     callers::Callers,
     client::{Client, Share},
     error::RexError,
+    memory::MemoryAccount,
     policy::{Caller, Policy},
     server::{Peer, Shutdown, Watchdog},
     telemetry,
@@ -36,10 +37,10 @@ mod convert;
 mod deadline;
 mod frame;
 mod identify;
-mod large_response;
 pub mod proto;
 mod stall;
 mod status;
+mod unary_response;
 pub mod wire;
 
 pub use admission::StreamLimits;
@@ -91,7 +92,26 @@ impl Registries {
             (Callers::Anybody(_), Some(peer)) => Share::of(peer.address.ip()),
             _ => Share::of(caller.name()),
         };
-        Ok(Call { policy: &self.policy, caller, share })
+        let peer_memory = request.extensions().get::<MemoryAccount>();
+        let memory = match (&*self.callers, peer_memory) {
+            (Callers::Anybody(_), Some(memory)) => memory.clone(),
+            (Callers::Anybody(_), None) => self.admission.account(),
+            (_, Some(memory)) => memory.with_caller(caller.name()),
+            (_, None) => self.admission.account().with_caller(caller.name()),
+        };
+        Ok(Call { policy: &self.policy, caller, share, memory })
+    }
+
+    /// The response to a call, within the memory of its caller.
+    fn respond<A: prost::Message>(
+        &self,
+        message: A,
+        request: &Request<impl Sized>,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Response<A>, RexError> {
+        let watchdog = request.extensions().get::<Watchdog>();
+        unary_response::respond(message, watchdog, &call.memory, self.admission.write_stall(), deadline)
     }
 }
 
@@ -127,7 +147,7 @@ impl RegistryService for Registries {
                 let call = self.call(&request)?;
                 let page = call.catalog(request.get_ref())?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
-                large_response::respond(convert::catalog_response(page), &request, &self.admission, deadline)
+                self.respond(convert::catalog_response(page), &request, &call, deadline)
             }),
         )
         .await
@@ -145,7 +165,7 @@ impl RegistryService for Registries {
                 let call = self.call(&request)?;
                 let page = call.tags(request.get_ref())?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
-                large_response::respond(convert::tags_response(page), &request, &self.admission, deadline)
+                self.respond(convert::tags_response(page), &request, &call, deadline)
             }),
         )
         .await
@@ -164,12 +184,7 @@ impl RegistryService for Registries {
                 let (target, reference, options) = call.manifest(request.get_ref())?;
                 let context = call.context(deadline);
                 let manifest = self.client.manifest(&target, &reference, &options, &context).await?;
-                large_response::respond(
-                    convert::manifest_response(manifest),
-                    &request,
-                    &self.admission,
-                    deadline,
-                )
+                self.respond(convert::manifest_response(manifest), &request, &call, deadline)
             }),
         )
         .await
@@ -188,7 +203,7 @@ impl RegistryService for Registries {
         let call = deadline.run(async {
             let call = self.call(&request)?;
             let (target, digest, range, chunk_bytes) = call.blob(request.get_ref())?;
-            let permit = self.admission.admit_stream(chunk_bytes)?;
+            let permit = self.admission.admit_stream(chunk_bytes, &call.memory)?;
             let blob = self.client.blob(&target, &digest, range, call.context(deadline)).await?;
             let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permit, deadline, shutdown);
             Ok(Response::new(frames))

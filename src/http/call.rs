@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::error::{At, RexError};
+use crate::{
+    error::{At, RexError},
+    memory::MemoryAccount,
+};
 
 /// How much of the time that is left is kept for the status of a call that gave up waiting: a tenth, at most this.
 const MAX_STATUS_MARGIN: Duration = Duration::from_millis(250);
@@ -33,19 +36,21 @@ impl Share {
     }
 }
 
-/// What all requests of one call have in common: its deadline, on whose behalf it is made, and how many there may be.
+/// What all requests of one call have in common: its deadline, on whose behalf it is made, what memory it may use, and how
+/// many there may be.
 #[derive(Debug)]
 pub struct CallContext {
     deadline: Option<Instant>,
     share: Share,
+    memory: MemoryAccount,
     sent: AtomicU32,
 }
 
 impl CallContext {
-    /// The context of a call that its caller waits for until `deadline`.
+    /// The context of a call that its caller waits for until `deadline`. What is read for it is reserved from `memory`.
     #[must_use]
-    pub fn new(deadline: Option<Instant>, share: Share) -> Self {
-        Self { deadline, share, sent: AtomicU32::new(0) }
+    pub fn new(deadline: Option<Instant>, share: Share, memory: MemoryAccount) -> Self {
+        Self { deadline, share, memory, sent: AtomicU32::new(0) }
     }
 
     /// The caller's deadline. No wait begins that would pass it.
@@ -55,6 +60,10 @@ impl CallContext {
 
     pub(super) fn share(&self) -> Share {
         self.share
+    }
+
+    pub(super) fn memory(&self) -> &MemoryAccount {
+        &self.memory
     }
 
     /// Counts a request that is about to be sent. It is an error when the call has sent as many as it may.
@@ -85,10 +94,16 @@ impl CallContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::{MemoryBudget, MemoryLimits};
+
+    fn context(deadline: Option<Instant>) -> CallContext {
+        let limits = MemoryLimits { total: 1, per_peer: 1, per_caller: 1 };
+        CallContext::new(deadline, Share::of(""), MemoryBudget::new(limits).account())
+    }
 
     #[test]
     fn a_call_sends_a_bounded_number_of_requests() {
-        let (call, at) = (CallContext::new(None, Share::of("")), At::default());
+        let (call, at) = (context(None), At::default());
         for _ in 0..2 {
             assert!((0..MAX_REQUESTS).all(|_| call.count_request(&at).is_ok()));
             assert!(matches!(call.count_request(&at), Err(RexError::Validation { .. })));
@@ -101,7 +116,7 @@ mod tests {
     async fn a_wait_ends_before_the_deadline_and_after_its_limit() {
         let end = |deadline: Option<u64>| {
             let deadline = deadline.map(|millis| Instant::now() + Duration::from_millis(millis));
-            let end = CallContext::new(deadline, Share::of("")).end_of_wait(Duration::from_secs(30));
+            let end = context(deadline).end_of_wait(Duration::from_secs(30));
             (end - Instant::now()).as_millis()
         };
         assert_eq!(end(None), 30_000);

@@ -6,7 +6,15 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{body::Body, permits::Permit, retry_after};
-use crate::error::{At, RexError, Wait};
+use crate::{
+    error::{At, RexError, Wait},
+    memory::{MemoryAccount, bytes_with_permit},
+};
+
+/// The bytes that are reserved for each byte of a body that is read whole. The buffer grows by doubling, so it may have twice the
+/// size of the body. The parsed document takes about the same again: a descriptor of an index has 200 bytes of JSON and a
+/// third more in memory, a tag of 8 bytes takes 40.
+const RESERVED_PER_BYTE: usize = 4;
 
 /// The head of a response. Its body has not been read yet.
 #[derive(Debug)]
@@ -15,6 +23,7 @@ pub(crate) struct Response {
     at: At,
     elapsed: Duration,
     limits: Limits,
+    memory: MemoryAccount,
     /// The request counts as in flight until its body is read or dropped.
     permit: Option<Permit>,
     at_registry: bool,
@@ -30,8 +39,14 @@ pub(super) struct Limits {
 }
 
 impl Response {
-    pub(super) fn new(response: reqwest::Response, at: At, elapsed: Duration, limits: Limits) -> Self {
-        Self { response, at, elapsed, limits, permit: None, at_registry: true }
+    pub(super) fn new(
+        response: reqwest::Response,
+        at: At,
+        elapsed: Duration,
+        limits: Limits,
+        memory: MemoryAccount,
+    ) -> Self {
+        Self { response, at, elapsed, limits, memory, permit: None, at_registry: true }
     }
 
     /// Marks a response that was received after a redirect to another origin. Such a response must not decide where the
@@ -107,7 +122,7 @@ impl Response {
         Ok(Body::new(self.response, at, self.limits.connect, self.limits.idle, self.permit))
     }
 
-    /// The whole body. More than `limit` bytes is an error, and so is a body that takes longer than the registry's
+    /// The whole body; its memory stays reserved until the last reference to it is dropped. More than `limit` bytes is an error, and so is a body that takes longer than the registry's
     /// `body_timeout`: the idle limit alone would let a registry send one byte now and then for hours.
     pub(crate) async fn read(self, what: &'static str, limit: usize) -> Result<Bytes, RexError> {
         let (at, whole) = (self.at(), self.limits.whole);
@@ -121,6 +136,7 @@ impl Response {
         if self.response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(too_large());
         }
+        let mut memory = self.memory.reserve(0)?;
         let mut body = self.into_body()?;
         // The declared length comes from outside, so no memory is allocated from it.
         let mut content = BytesMut::new();
@@ -128,8 +144,9 @@ impl Response {
             if content.len() + chunk.len() > limit {
                 return Err(too_large());
             }
+            memory.grow(chunk.len() * RESERVED_PER_BYTE)?;
             content.extend_from_slice(&chunk);
         }
-        Ok(content.freeze())
+        Ok(bytes_with_permit(content.freeze(), memory))
     }
 }

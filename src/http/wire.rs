@@ -71,7 +71,7 @@ impl Wire {
             .map_err(|error| failure::of(error, at.clone(), self.limits.connect, self.limits.idle))?;
         span.record("http.response.status_code", response.status().as_u16());
         rate_limit::note(&at.registry, response.headers());
-        Ok(Response::new(response, at.clone(), began.elapsed(), self.limits))
+        Ok(Response::new(response, at.clone(), began.elapsed(), self.limits, call.memory().clone()))
     }
 
     /// Sends a request to a token service.

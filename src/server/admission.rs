@@ -81,7 +81,7 @@ impl Drop for ConnectionPermit {
 
 /// The peer that an address belongs to: the IPv4 address, also when it is mapped into IPv6, or the /64 of an IPv6
 /// address, because one host can use any address of its /64 (RFC 8981).
-fn peer_of(address: IpAddr) -> IpAddr {
+pub(super) fn peer_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         v4 => v4,

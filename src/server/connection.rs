@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{self, Either};
+use futures_util::future::{self, Either, TryFutureExt as _};
 use http::Request;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -13,11 +13,13 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{Status, service::Routes};
 use tower_service::Service;
 use tracing::debug;
 
 use super::{
+    admission::peer_of,
+    call_memory::{self, ReservedBody},
     content_type,
     cork::cork,
     frame_guard::FrameGuard,
@@ -29,6 +31,7 @@ use super::{
     tls,
     unknown_callers::UnknownCallers,
 };
+use crate::memory::{MemoryAccount, MemoryBudget};
 
 /// How long a connection stays open after its calls must end, so that their statuses reach the callers.
 pub(super) const STATUS_FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
@@ -45,6 +48,7 @@ const MAX_ERROR_RESETS: usize = 128;
 /// The state that all connections of the listener share.
 pub(super) struct Connections {
     settings: Settings,
+    memory: MemoryBudget,
     routes: Routes,
     tls: Option<tls::Current>,
     drain: CancellationToken,
@@ -55,12 +59,13 @@ impl Connections {
     /// `drain` makes all connections send GOAWAY; `end_calls` ends running calls, and then the connections.
     pub(super) fn new(
         settings: Settings,
+        memory: MemoryBudget,
         routes: Routes,
         tls: Option<tls::Current>,
         drain: CancellationToken,
         end_calls: CancellationToken,
     ) -> Self {
-        Self { settings, routes: routes.prepare(), tls, drain, end_calls }
+        Self { settings, memory, routes: routes.prepare(), tls, drain, end_calls }
     }
 
     /// HTTP/2 with the listener's limits; `executor` spawns what runs on the connection.
@@ -83,19 +88,24 @@ impl Connections {
     /// Serves a connection until it ends. When the drain begins before HTTP/2 does, the connection has no call on it and
     /// is dropped.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
+        let memory = self.memory.peer_account(peer_of(address.ip()));
+        let Ok(_reservation) = memory.reserve(call_memory::CONNECTION_BYTES) else {
+            debug!(%address, "connection closed: its peer holds all of its memory");
+            return;
+        };
         // Responses are small frames; Nagle's algorithm would delay them until earlier ones are acknowledged.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%address, %error, "connection ended early");
             return;
         }
         let Some(tls) = &self.tls else {
-            return self.read_preface(stream, Peer { address, identity: None }).await;
+            return self.read_preface(stream, Peer { address, identity: None }, memory).await;
         };
         let handshake = timeout(self.settings.handshake_timeout, tls.acceptor().accept(stream));
         match self.drain.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => {
                 let identity = tls::client_certificate(&stream);
-                self.read_preface(stream, Peer { address, identity }).await;
+                self.read_preface(stream, Peer { address, identity }, memory).await;
             }
             Some(Ok(Err(error))) => debug!(%address, %error, "TLS handshake failed"),
             Some(Err(_elapsed)) => debug!(%address, "TLS handshake took too long"),
@@ -103,14 +113,14 @@ impl Connections {
         }
     }
 
-    async fn read_preface<T>(&self, mut io: T, peer: Peer)
+    async fn read_preface<T>(&self, mut io: T, peer: Peer, memory: MemoryAccount)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let address = peer.address;
         let by = Instant::now() + self.settings.preface_timeout;
         match self.drain.run_until_cancelled(timeout_at(by, preface::read(&mut io))).await {
-            Some(Ok(Ok(Protocol::Http2))) => self.serve_http2(FrameGuard::new(io, by), peer).await,
+            Some(Ok(Ok(Protocol::Http2))) => self.serve_http2(FrameGuard::new(io, by), peer, memory).await,
             Some(Ok(Ok(Protocol::Other))) => debug!(%address, "not HTTP/2"),
             Some(Ok(Err(error))) => debug!(%address, %error, "connection ended early"),
             Some(Err(_elapsed)) => debug!(%address, "no HTTP/2 preface came"),
@@ -119,7 +129,7 @@ impl Connections {
     }
 
     /// Serves HTTP/2 in three steps: until GOAWAY is due, until running calls must end, until the connection closes.
-    async fn serve_http2<T>(&self, io: FrameGuard<T>, peer: Peer)
+    async fn serve_http2<T>(&self, io: FrameGuard<T>, peer: Peer, memory: MemoryAccount)
     where
         T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -127,22 +137,27 @@ impl Connections {
         let end_calls = self.end_calls.child_token();
         let routes = self.routes.clone();
         let unknown_callers = UnknownCallers::default();
-        let extensions = (peer, Shutdown::new(end_calls.clone()), unknown_callers.clone());
+        let extensions = (peer, Shutdown::new(end_calls.clone()), unknown_callers.clone(), memory);
         let executor = StreamExecutor::default();
         let http = self.http2_builder(executor.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let (peer, shutdown, unknown_callers) = extensions.clone();
+            let (peer, shutdown, unknown_callers, memory) = extensions.clone();
+            let reservation = memory.reserve(call_memory::of_request(request.headers()));
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(shutdown.clone());
             request.extensions_mut().insert(unknown_callers);
+            request.extensions_mut().insert(memory);
             request.extensions_mut().insert(executor.next_watchdog());
-            let response = if content_type::is_grpc(request.headers()) {
+            let (response, reservation) = match reservation {
+                _ if !content_type::is_grpc(request.headers()) => {
+                    (Either::Right(future::ready(Ok(content_type::unsupported()))), None)
+                }
+                Err(refused) => (Either::Right(future::ready(Ok(Status::from(refused).into_http()))), None),
                 // A router is always ready: there is no `poll_ready` to wait for.
-                Either::Left(routes.clone().call(request))
-            } else {
-                Either::Right(future::ready(Ok(content_type::unsupported())))
+                Ok(reservation) => (Either::Left(routes.clone().call(request)), Some(reservation)),
             };
-            shutdown.end_on_shutdown(response)
+            let response = shutdown.end_on_shutdown(response);
+            response.map_ok(|response| response.map(|body| ReservedBody::new(body, reservation)))
         });
         let (io, uncork) = cork(io, self.settings.write_stall);
         let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `accept`, `admission` | accept connections, within the limits for all peers and for each |
 //! | `connection`, `tls`, `preface` | serve one connection from accept to close |
+//! | `call_memory` | what a call is estimated to take |
 //! | `frame_guard`, `frames`, `frame_budget` | limit what a peer's HTTP/2 frames may cost |
 //! | `cork`, `write_stall` | combine writes into few system calls, and close connections whose peer does not read |
 //! | `stream_executor` | runs the streams of a connection, each with its watchdog |
@@ -24,6 +25,7 @@
 
 mod accept;
 mod admission;
+mod call_memory;
 mod connection;
 mod content_type;
 mod cork;
@@ -52,6 +54,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
+use crate::memory::MemoryBudget;
+
 use self::{accept::RefusalLog, admission::Admission, connection::Connections};
 pub use self::{
     health::Readiness, peer::Peer, reflection::add_reflection, settings::Settings, shutdown::Shutdown,
@@ -66,6 +70,9 @@ const FORCED_CLOSE_TIMEOUT: Duration = Duration::from_millis(600);
 pub struct Server {
     /// Limits and times.
     pub settings: Settings,
+    /// The memory that calls may hold. Each request carries the [`MemoryAccount`](crate::memory::MemoryAccount) of its peer as
+    /// an extension.
+    pub memory: MemoryBudget,
     /// The services, health and reflection among them. Each request carries [`Peer`], [`Shutdown`] and [`UnknownCallers`] as extensions.
     pub routes: Routes,
     /// Where callers connect.
@@ -107,7 +114,8 @@ impl Server {
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let admission = Admission::new(self.settings.max_connections, self.settings.max_connections_per_peer);
         let Settings { drain_pause, drain_grace, .. } = self.settings;
-        let connections = Connections::new(self.settings, self.routes, tls, drain.clone(), end_calls.clone());
+        let connections =
+            Connections::new(self.settings, self.memory, self.routes, tls, drain.clone(), end_calls.clone());
         tokio::select! {
             never = take_connections(self.listener, connections, admission, &open, &end) => match never {},
             () = async {

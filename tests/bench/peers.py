@@ -66,7 +66,7 @@ MANY_BLOBS = {**REGISTRY, "max_concurrent_blobs": 10_000}
 
 LIMITS = {
     "max_streams": 2000,
-    "stream_memory_bytes": 1 << 30,
+    "memory_bytes": 1 << 30,
     "max_connections_per_peer": 10_000,
     "write_stall_timeout": "10m",
 }
@@ -166,14 +166,14 @@ class Nginx(Peer):
 class Service(Peer):
     """The service in front of the registries at some addresses, which are also their names."""
 
-    def __init__(self, binary, directory, registries, settings=REGISTRY, **limits):
+    def __init__(self, binary, directory, registries, settings=REGISTRY, limits=LIMITS, **more_limits):
         port = free_port()
         config = {
             "listen": f"127.0.0.1:{port}",
             "ops_listen": None,
             "default_registry": registries[0],
             "registries": {name: {"url": f"http://{name}", **settings} for name in registries},
-            "limits": {**LIMITS, "drain_pause": "1ms", **limits},
+            "limits": {**limits, "drain_pause": "1ms", **more_limits},
         }
         file = directory / "rexd.yml"
         file.write_text(json.dumps(config))  # which is YAML too

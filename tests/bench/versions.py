@@ -23,8 +23,8 @@ def versions(bench):
     for directory in ("this", "other"):
         (bench.directory / directory).mkdir()
     with (
-        Service(bench.binary, bench.directory / "this", [registry]) as this,
-        Service(bench.against, bench.directory / "other", [registry]) as other,
+        Service(bench.binary, bench.directory / "this", [registry], limits={}) as this,
+        Service(bench.against, bench.directory / "other", [registry], limits={}) as other,
     ):
         builds = [("this build", this), ("the other build", other)]
         for _, service in builds:

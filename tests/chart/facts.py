@@ -108,7 +108,7 @@ def check_variants():
         "" if pinged == expected else pinged,
     )
     config = yaml.safe_load(one(rendered("ports"), "ConfigMap")["data"]["config.yaml"])
-    large = config["limits"]["stream_memory_bytes"]
+    large = config["limits"]["memory_bytes"]
     fact("large numbers reach the configuration as whole numbers", large == 67108864 and isinstance(large, int))
 
     notes = command("helm", "install", "release", CHART, "--namespace", "apps", "--dry-run=client", "-o", "json")

@@ -16,7 +16,10 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use rexd::server::{Peer, Readiness, Server, Settings, add_reflection, tls};
+use rexd::{
+    memory::{MemoryBudget, MemoryLimits},
+    server::{Peer, Readiness, Server, Settings, add_reflection, tls},
+};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, server::NamedService, service::Routes};
@@ -52,6 +55,11 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// More memory than the calls of a test hold.
+pub(crate) fn memory_budget() -> MemoryBudget {
+    MemoryBudget::new(MemoryLimits { total: 1 << 30, per_peer: 1 << 30, per_caller: 1 << 30 })
+}
+
 /// Starts a server without TLS.
 pub(crate) async fn start(settings: Settings) -> Running {
     start_with_tls(settings, None).await
@@ -66,8 +74,15 @@ pub(crate) async fn start_with_tls(settings: Settings, tls: Option<tls::Files>) 
     let calls = Arc::<AtomicUsize>::default();
     let routes =
         add_reflection(Routes::new(health), &[]).unwrap().add_service(TestService(Arc::clone(&calls)));
-    let server =
-        Server { settings, routes, listener, tls, ops: Some(ops_listener), readiness: readiness.clone() };
+    let server = Server {
+        settings,
+        memory: memory_budget(),
+        routes,
+        listener,
+        tls,
+        ops: Some(ops_listener),
+        readiness: readiness.clone(),
+    };
     let stop = CancellationToken::new();
     let done = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     // The ops port answers once the TLS files have been read, which a test may go on to change.

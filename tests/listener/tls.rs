@@ -23,7 +23,7 @@ use tonic::service::Routes;
 use crate::{
     caller::{Caller, PATIENCE, SERVING, end},
     drain, server,
-    server::settings,
+    server::{memory_budget, settings},
     wire,
 };
 
@@ -224,7 +224,15 @@ async fn refusal(files: Files) -> String {
     let (readiness, health) = Readiness::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (settings, routes) = (settings(), Routes::new(health));
-    let server = Server { settings, routes, listener, tls: Some(files), ops: None, readiness };
+    let server = Server {
+        settings,
+        memory: memory_budget(),
+        routes,
+        listener,
+        tls: Some(files),
+        ops: None,
+        readiness,
+    };
     let error =
         timeout(PATIENCE, server.run(std::future::pending())).await.unwrap().expect_err("it does not start");
     format!("{error}: {:?}", error.source().map(ToString::to_string))

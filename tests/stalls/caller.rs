@@ -26,9 +26,15 @@ pub(crate) struct UnreadResponse(RecvStream);
 
 impl Caller {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with_window(address, WINDOW_BYTES).await
+    }
+
+    /// A caller whose streams begin with a window of this size.
+    pub(crate) async fn connect_with_window(address: SocketAddr, bytes: usize) -> Self {
         let io = TcpStream::connect(address).await.unwrap();
-        let (send, connection) =
-            Builder::new().initial_connection_window_size(1 << 30).handshake(io).await.unwrap();
+        let mut builder = Builder::new();
+        builder.initial_connection_window_size(1 << 30).initial_window_size(u32::try_from(bytes).unwrap());
+        let (send, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(connection);
         Self(send)
     }

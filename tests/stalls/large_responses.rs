@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use rexd::grpc::{StreamLimits, proto::GetManifestResponse};
+use rexd::{
+    grpc::{StreamLimits, proto::GetManifestResponse},
+    memory::MemoryBudget,
+};
 use serde_json::json;
 use tokio::time::sleep;
 use tonic::Code;
@@ -13,21 +16,23 @@ use crate::{
     caller::{Caller, UnreadResponse, WINDOW_BYTES},
     support::{
         scripted::{Reply, ScriptedRegistry},
-        service::{Options, Service, settings},
+        service::{Options, Service, memory_of, settings},
         status::Failure,
     },
 };
 
 const NEVER: Duration = Duration::from_secs(600);
 const STALL: Duration = Duration::from_millis(800);
-/// There is room for one manifest of 3 MiB, not for two.
-const ROOM_FOR_ONE: usize = 4 << 20;
+const ROOM: usize = 16 << 20;
+/// More than the connections of a test hold.
+const CONNECTIONS_BYTES: usize = 100 * 1024;
 const LARGE_BYTES: usize = 3 << 20;
 
 /// A service in front of a registry with a large and a small manifest.
 struct Setting {
     service: Service,
     large: String,
+    memory: MemoryBudget,
     _registry: ScriptedRegistry,
 }
 
@@ -58,33 +63,41 @@ impl Setting {
                 _ => None,
             }
         });
-        let streams = StreamLimits { max_streams: 1, memory_bytes, write_stall };
+        let memory = memory_of(memory_bytes);
+        let streams = StreamLimits { max_streams: 1, memory: memory.clone(), write_stall };
         let options = Options { streams, ..Options::default() };
         let service = Service::start(vec![settings("unread.test", registry.address())], options).await;
-        Self { service, large, _registry: registry }
+        Self { service, large, memory, _registry: registry }
     }
 
     async fn caller(&self) -> Caller {
         Caller::connect(self.service.address).await
     }
 
-    /// Whether a caller who comes now gets the large manifest's first bytes.
-    async fn has_room(&self) -> bool {
-        match self.caller().await.manifest("large", "60S").await {
-            Ok(_) => true,
-            Err(status) => {
-                let failure = Failure::expect(status, Code::Unavailable, "OVERLOADED", "one too many");
-                assert!(failure.retry_ms().is_some_and(|ms| ms > 0), "{:?}", failure.details);
-                false
+    /// Opens large manifests that are not read, until there is no memory for another one.
+    async fn fill(&self, caller: &Caller) -> Vec<UnreadResponse> {
+        let mut held = Vec::new();
+        loop {
+            match caller.manifest("large", "60S").await {
+                Ok(response) => held.push(response),
+                Err(status) => {
+                    let failure = Failure::expect(status, Code::Unavailable, "OVERLOADED", "one too many");
+                    assert!(failure.retry_ms().is_some_and(|ms| ms > 0), "{:?}", failure.details);
+                    return held;
+                }
             }
         }
     }
 
-    /// The service gives memory back a moment after the caller's connection said so.
-    async fn has_room_soon(&self) {
+    /// Waits until only open connections hold memory. The service gives it back a moment after the caller's connection said so.
+    async fn is_released_soon(&self) {
         let begun = Instant::now();
-        while !self.has_room().await {
-            assert!(begun.elapsed() < Duration::from_secs(2), "the memory is still held");
+        while self.memory.reserved() > CONNECTIONS_BYTES {
+            assert!(
+                begun.elapsed() < Duration::from_secs(2),
+                "{} bytes are still held",
+                self.memory.reserved()
+            );
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -92,99 +105,110 @@ impl Setting {
 
 #[tokio::test]
 async fn an_unread_response_is_reset_and_its_memory_is_released() {
-    let setting = Setting::new(ROOM_FOR_ONE, STALL).await;
+    let setting = Setting::new(ROOM, STALL).await;
     let begun = Instant::now();
-    let answer = setting.caller().await.manifest("large", "60S").await.unwrap();
-    assert!(!setting.has_room().await, "what nobody reads is counted");
-    answer.ends_by_reset().await;
+    let response = setting.caller().await.manifest("large", "60S").await.unwrap();
+    assert!(setting.memory.reserved() > LARGE_BYTES, "what nobody reads is counted");
+    response.ends_by_reset().await;
     assert!(begun.elapsed() >= STALL && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    setting.has_room_soon().await;
+    setting.is_released_soon().await;
 }
 
 #[tokio::test]
 async fn a_response_whose_last_bytes_are_unread_is_reset() {
-    let setting = Setting::new(ROOM_FOR_ONE, STALL).await;
-    let mut answer = setting.caller().await.manifest("large", "60S").await.unwrap();
-    let first = answer.read(WINDOW_BYTES).await.unwrap();
+    let setting = Setting::new(ROOM, STALL).await;
+    let mut response = setting.caller().await.manifest("large", "60S").await.unwrap();
+    let first = response.read(WINDOW_BYTES).await.unwrap();
     let length = 5 + u32::from_be_bytes(first[1..5].try_into().unwrap()) as usize;
     let mut unread = length - WINDOW_BYTES;
     while unread > 100 {
         let next = WINDOW_BYTES.min(unread - 100);
-        answer.open_window(next);
-        unread -= answer.read(next).await.unwrap().len();
+        response.open_window(next);
+        unread -= response.read(next).await.unwrap().len();
     }
-    answer.ends_by_reset().await;
-    setting.has_room_soon().await;
+    response.ends_by_reset().await;
+    setting.is_released_soon().await;
 }
 
 #[tokio::test]
 async fn a_deadline_ends_an_unread_response() {
-    let setting = Setting::new(ROOM_FOR_ONE, NEVER).await;
+    let setting = Setting::new(ROOM, NEVER).await;
     let begun = Instant::now();
-    let answer = setting.caller().await.manifest("large", "700m").await.unwrap();
-    answer.ends_by_reset().await;
+    let response = setting.caller().await.manifest("large", "700m").await.unwrap();
+    response.ends_by_reset().await;
     assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
-    setting.has_room_soon().await;
+    setting.is_released_soon().await;
 }
 
 #[tokio::test]
 async fn a_slow_reader_gets_every_byte() {
-    let setting = Setting::new(ROOM_FOR_ONE, STALL).await;
+    let setting = Setting::new(ROOM, STALL).await;
     let begun = Instant::now();
-    let answer = setting.caller().await.manifest("large", "60S").await.unwrap();
-    let message = answer.read_slowly(STALL / 10).await;
+    let response = setting.caller().await.manifest("large", "60S").await.unwrap();
+    let message = response.read_slowly(STALL / 10).await;
     assert!(begun.elapsed() > STALL * 3, "it took longer than anybody may stand still");
     let manifest = GetManifestResponse::decode(message.as_slice()).unwrap();
     assert!(manifest.content == setting.large, "the bytes are the manifest's");
-    setting.has_room_soon().await;
+    setting.is_released_soon().await;
 }
 
 #[tokio::test]
-async fn a_response_larger_than_the_memory_takes_all_of_it_and_small_ones_are_served() {
+async fn a_response_larger_than_the_memory_is_served_and_small_ones_beside_it() {
     let setting = Setting::new(LARGE_BYTES / 2, NEVER).await;
     let caller = setting.caller().await;
     let held = caller.manifest("large", "60S").await.unwrap();
-    assert!(!setting.has_room().await);
     for _ in 0..10 {
         let message = caller.manifest("small", "60S").await.unwrap().read_slowly(Duration::ZERO).await;
         assert_eq!(GetManifestResponse::decode(message.as_slice()).unwrap().content, image("a"));
     }
     drop(held);
-    setting.has_room_soon().await;
+    setting.is_released_soon().await;
+}
+
+#[tokio::test]
+async fn small_responses_count_while_they_are_unread() {
+    let setting = Setting::new(ROOM, NEVER).await;
+    let caller = Caller::connect_with_window(setting.service.address, 0).await;
+    let mut held = Vec::new();
+    for number in 1..=10 {
+        held.push(caller.manifest("small", "60S").await.unwrap());
+        let reserved = setting.memory.reserved();
+        assert!(reserved > number * 12 * 1024, "{reserved} bytes for {number} unread responses");
+    }
+    drop(held);
+    setting.is_released_soon().await;
 }
 
 #[tokio::test]
 async fn responses_over_the_memory_limit_are_refused() {
-    let setting = Setting::new(3 * ROOM_FOR_ONE, NEVER).await;
+    let setting = Setting::new(ROOM, NEVER).await;
     let caller = setting.caller().await;
-    let mut held: Vec<UnreadResponse> = Vec::new();
-    while held.len() < 20
-        && let Ok(answer) = caller.manifest("large", "60S").await
-    {
-        held.push(answer);
-    }
-    assert_eq!(held.len(), 3, "3 × 3 MiB, and a little each, fit into 12 MiB");
-    assert!(!setting.has_room().await);
+    let mut held = setting.fill(&caller).await;
+    assert_eq!(held.len(), 3, "the memory has room for 3 of 3 MiB, while a fourth is read");
     held.pop();
-    setting.has_room_soon().await;
+    let begun = Instant::now();
+    while caller.manifest("large", "60S").await.is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(2), "the memory is still held");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
 async fn pages_count_like_manifests() {
-    let setting = Setting::new(128 << 10, NEVER).await;
+    let setting = Setting::new(640 << 10, NEVER).await;
     let caller = setting.caller().await;
-    let held = caller.tags().await.unwrap();
-    let refused = caller.catalog().await.unwrap_err();
-    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "a catalog beside tags");
-    drop(held);
-    let begun = Instant::now();
-    let held = loop {
-        match caller.catalog().await {
-            Ok(answer) => break answer,
-            Err(status) => assert!(begun.elapsed() < PATIENCE, "{status:?}"),
+    let mut held = Vec::new();
+    let refused = loop {
+        match caller.tags().await {
+            Ok(page) => held.push(page),
+            Err(status) => break status,
         }
     };
-    let refused = caller.tags().await.unwrap_err();
-    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "tags beside a catalog");
+    assert!((1..10).contains(&held.len()), "{}", held.len());
+    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "one page of tags too many");
+    let refused = caller.catalog().await.err().unwrap();
+    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "a catalog beside tags");
     drop(held);
+    setting.is_released_soon().await;
+    caller.catalog().await.unwrap();
 }

@@ -24,7 +24,7 @@ use rexd::{
 };
 use support::{
     fault::FaultProxy,
-    service::{Options, Service, settings},
+    service::{Options, Service, memory_of, settings},
 };
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming};
@@ -45,7 +45,7 @@ impl StalledStream {
     async fn new(write_stall: Duration, deadline: Option<Duration>) -> Self {
         let registry = support::demo_registry().await;
         let proxy = FaultProxy::start(registry.address());
-        let streams = StreamLimits { max_streams: 1, memory_bytes: 1 << 20, write_stall };
+        let streams = StreamLimits { max_streams: 1, memory: memory_of(1 << 20), write_stall };
         let options = Options { streams, ..Options::default() };
         let service = Service::start(vec![settings("demo.local", proxy.address())], options).await;
         let sample = support::sample();

@@ -22,7 +22,7 @@ use crate::{
     support::{
         call::Call,
         scripted::{Reply, ScriptedRegistry},
-        service::{Options, Service, settings},
+        service::{Options, Service, memory_of, settings},
         status::Failure,
     },
 };
@@ -53,7 +53,7 @@ impl Setting {
         let digest = format!("sha256:{hex}");
         let reply = Reply::status(200).header("Content-Type", "application/octet-stream").body(blob);
         registry.always("GET", &format!("/v2/org/app/blobs/{digest}"), reply);
-        let streams = StreamLimits { max_streams: 1000, memory_bytes: ROOM, write_stall };
+        let streams = StreamLimits { max_streams: 1000, memory: memory_of(ROOM), write_stall };
         let mut options = Options { streams, ..Options::default() };
         options.server.write_stall = write_stall;
         let service = Service::start(vec![settings("unsent.test", registry.address())], options).await;

@@ -11,6 +11,7 @@ use crate::{
     support::{
         fault::{Fault, When},
         service::Options,
+        service::memory_of,
         status::Failure,
     },
 };
@@ -45,7 +46,8 @@ async fn a_stream_over_the_limit_is_refused_without_a_request_to_the_registry() 
 #[tokio::test]
 async fn the_memory_limit_refuses_streams_as_the_stream_limit_does() {
     let mut options = Options::default();
-    options.streams.memory_bytes = 3 * 256 * 1024;
+    // Each stream takes 256 KiB, and its call some more.
+    options.streams.memory = memory_of(4 * 256 * 1024);
     let setting = Setting::serving(crate::support::sample(), options).await;
     let mut held = Vec::new();
     for _ in 0..3 {

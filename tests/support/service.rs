@@ -6,6 +6,7 @@ use rexd::{
     callers::Callers,
     client::{Client, HttpSettings, Limits, Settings},
     grpc::{Registries, StreamLimits, proto, proto::registry_service_client::RegistryServiceClient},
+    memory::{MemoryBudget, MemoryLimits},
     oci::Registry,
     policy::Policy,
     server::{self, Readiness, Server, add_reflection},
@@ -42,7 +43,7 @@ impl Default for Options {
             limits: Limits { manifest_bytes: 4 << 20, list_page_bytes: 4 << 20, max_pages: 100 },
             streams: StreamLimits {
                 max_streams: 1000,
-                memory_bytes: 256 << 20,
+                memory: memory_of(256 << 20),
                 write_stall: Duration::from_secs(60),
             },
             server: server::Settings {
@@ -74,14 +75,22 @@ impl Service {
         };
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
         let policy = Policy::new(Some(names[0].clone()), HashSet::from_iter(names), allow_unlisted);
+        let memory = options.streams.memory.clone();
         let registries = Registries::new(client, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);
         let routes = add_reflection(routes, proto::DESCRIPTORS).unwrap();
         let listener = super::listen().await;
         let address = listener.local_addr().unwrap();
-        let server =
-            Server { settings: options.server, routes, listener, tls: options.tls, ops: None, readiness };
+        let server = Server {
+            settings: options.server,
+            memory,
+            routes,
+            listener,
+            tls: options.tls,
+            ops: None,
+            readiness,
+        };
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let task = tokio::spawn(async move { server.run(stopped).await.unwrap() });
@@ -93,6 +102,11 @@ impl Service {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         RegistryServiceClient::new(endpoint.connect().await.unwrap())
     }
+}
+
+/// A memory budget of so many bytes, of which each peer and each caller may have all.
+pub fn memory_of(bytes: usize) -> MemoryBudget {
+    MemoryBudget::new(MemoryLimits { total: bytes, per_peer: bytes, per_caller: bytes })
 }
 
 /// A listed registry without credentials, over plain HTTP.

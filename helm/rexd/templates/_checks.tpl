@@ -43,17 +43,17 @@ Argument: dict "key" the configuration key, for the message, "value" the duratio
 {{- end }}
 {{- end }}
 
-{{/* Streams may use their whole budget. rexd must refuse calls with OVERLOADED before the kernel kills the process.
+{{/* Calls may use their whole budget. rexd must refuse calls with OVERLOADED before the kernel kills the process.
 Only limits in Mi and Gi are checked. */}}
 {{- define "rexd.checkMemory" -}}
 {{- $memory := toString (dig "limits" "memory" "" .Values.resources) }}
 {{- $mebi := dict "Mi" 1 "Gi" 1024 }}
 {{- if regexMatch "^[0-9]+(Mi|Gi)$" $memory }}
 {{- $limit := mul (regexFind "^[0-9]+" $memory | atoi) (get $mebi (regexFind "[MG]i$" $memory)) }}
-{{- $streams := dig "limits" "stream_memory_bytes" 268435456 .Values.config | int64 }}
-{{- $least := add (div (add $streams 1048575) 1048576) 64 }}
-{{- if lt $limit $least }}
-{{- fail (printf "resources.limits.memory is %s, too little beside config.limits.stream_memory_bytes of %d: set it to %dMi or more, or lower the streams' share" $memory $streams $least) }}
+{{- $budget := dig "limits" "memory_bytes" 0 .Values.config | int64 }}
+{{- $least := add (div (add $budget 1048575) 1048576) 64 }}
+{{- if and $budget (lt $limit $least) }}
+{{- fail (printf "resources.limits.memory is %s, too little beside config.limits.memory_bytes of %d: set it to %dMi or more, or lower the budget" $memory $budget $least) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -72,7 +72,7 @@ Only limits in Mi and Gi are checked. */}}
 
 {{/* Environment variables override the file, but the chart makes ports, probes and memory limits from the file. */}}
 {{- define "rexd.checkEnvironment" -}}
-{{- $keys := dict "REXD_LISTEN" "listen" "REXD_OPS_LISTEN" "ops_listen" "REXD_LIMITS" "limits" "REXD_LIMITS__DRAIN_PAUSE" "limits.drain_pause" "REXD_LIMITS__DRAIN_GRACE" "limits.drain_grace" "REXD_LIMITS__STREAM_MEMORY_BYTES" "limits.stream_memory_bytes" }}
+{{- $keys := dict "REXD_LISTEN" "listen" "REXD_OPS_LISTEN" "ops_listen" "REXD_LIMITS" "limits" "REXD_LIMITS__DRAIN_PAUSE" "limits.drain_pause" "REXD_LIMITS__DRAIN_GRACE" "limits.drain_grace" "REXD_LIMITS__MEMORY_BYTES" "limits.memory_bytes" }}
 {{- range tpl (toYaml .Values.extraEnv) . | fromYamlArray }}
 {{- $name := upper .name }}
 {{- $key := get $keys $name }}

@@ -8,6 +8,11 @@ the configuration.
 {{- $config := deepCopy .Values.config }}
 {{- $_ := set $config "listen" (.Values.config.listen | default "0.0.0.0:50051") }}
 {{- $_ := set $config "ops_listen" (.Values.config.ops_listen | default "0.0.0.0:9090") }}
+{{- $budget := include "rexd.memoryBudget" . }}
+{{- if $budget }}
+{{- $limits := get $config "limits" | default dict }}
+{{- $_ := set $config "limits" (set $limits "memory_bytes" (int64 $budget)) }}
+{{- end }}
 {{- $files := .Values.config.docker_configs | default list }}
 {{- range .Values.pullSecrets }}
 {{- $files = append $files (printf "/var/run/rexd/pull/%s/.dockerconfigjson" .name) }}
@@ -30,6 +35,15 @@ the configuration.
 {{- $_ := set $config "tls" $tls }}
 {{- end }}
 {{- toYaml $config }}
+{{- end }}
+
+{{/* The service's memory budget in bytes: half of the pod's memory limit, unless `config` has a budget. Empty if the limit is
+not in Mi or Gi; then the service reads the limit of its cgroup. */}}
+{{- define "rexd.memoryBudget" -}}
+{{- $memory := toString (dig "limits" "memory" "" .Values.resources) }}
+{{- if and (not (dig "limits" "memory_bytes" 0 .Values.config)) (regexMatch "^[0-9]+(Mi|Gi)$" $memory) }}
+{{- mul (regexFind "^[0-9]+" $memory | atoi) (get (dict "Mi" 524288 "Gi" 536870912) (regexFind "[MG]i$" $memory)) }}
+{{- end }}
 {{- end }}
 
 {{/* The ports are those of the addresses. */}}

@@ -1,9 +1,11 @@
-//! Sends large responses in one message (a manifest, a page of a list) to callers that may not read them.
+//! Sends a message (a manifest, a page of a list) to callers that may not read it.
+//!
+//! The memory of every response is reserved until its last byte has left h2, and a response of which nothing is taken within
+//! the limit is reset, also after the call's deadline.
 //!
 //! As soon as the caller's flow-control window is open by one byte, hyper passes a whole frame of a body to h2, and drops
 //! the stream after the last one. A manifest of 4 MiB in one frame would stay in h2 for as long as the caller does not read,
-//! unnoticed. So a large response is sent in pieces: h2 gets the next piece when the window has taken the last one. Its
-//! memory counts like that of streams. It is reset if no piece is taken within the limit, or after the call's deadline.
+//! unnoticed. So a large response is sent in pieces: h2 gets the next piece when the window has taken the last one.
 
 use std::{
     pin::Pin,
@@ -19,16 +21,17 @@ use bytes::Bytes;
 use http_body::Frame;
 use prost::Message;
 use tokio::time::sleep;
-use tonic::{Request, Response, Status, body::Body};
+use tonic::{Response, Status, body::Body};
 
-use super::{
-    admission::{Admission, MemoryPermit, bytes_with_permit},
-    deadline::Deadline,
+use super::deadline::Deadline;
+use crate::{
+    error::RexError,
+    memory::{MemoryAccount, Reservation, bytes_with_permit},
+    server::Watchdog,
 };
-use crate::{error::RexError, server::Watchdog};
 
 /// The size of a piece: HTTP/2's default maximum frame size (RFC 9113, section 4.2), and no more than the smallest send
-/// buffer. A response that fits into one piece is not large, and is sent unchanged.
+/// buffer. A response that fits into one piece is sent in one.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The bytes a second that a caller must read on average. Otherwise a caller that reads one piece per `limit` could hold
@@ -38,38 +41,37 @@ const MIN_BYTES_PER_SECOND: u64 = 32 * 1024;
 /// How often a response is checked within the limit.
 const STALL_CHECKS: u32 = 4;
 
-/// A large response that is being sent. The permit is released with the last of its bytes.
+/// A response that is being sent. Its memory is given back with the last of its bytes.
 #[derive(Debug)]
-pub(super) struct LargeResponse {
+pub(super) struct UnaryResponse {
     pieces_taken: AtomicU64,
-    _memory: MemoryPermit,
+    _memory: Reservation,
 }
 
-/// Makes the response with this message. For a large one, reserves memory and sets a watchdog on its stream.
+/// Makes the response with this message: reserves its memory, and sets the watchdog of its stream.
 ///
 /// # Errors
 /// [`RexError::Overloaded`] if there is no memory for it.
 pub(super) fn respond<A: Message>(
     message: A,
-    request: &Request<impl Sized>,
-    admission: &Admission,
+    watchdog: Option<&Watchdog>,
+    memory: &MemoryAccount,
+    write_stall: Duration,
     deadline: Deadline,
 ) -> Result<Response<A>, RexError> {
     let bytes = message.encoded_len();
     let mut response = Response::new(message);
-    if bytes > PIECE_BYTES {
-        let tracker =
-            Arc::new(LargeResponse { pieces_taken: AtomicU64::new(0), _memory: admission.reserve(bytes)? });
-        if let Some(watchdog) = request.extensions().get::<Watchdog>() {
-            watchdog.set(watch(Arc::clone(&tracker), bytes, admission.write_stall(), deadline));
-        }
-        response.extensions_mut().insert(tracker);
+    let tracker =
+        Arc::new(UnaryResponse { pieces_taken: AtomicU64::new(0), _memory: memory.reserve(bytes)? });
+    if let Some(watchdog) = watchdog {
+        watchdog.set(watch(Arc::clone(&tracker), bytes, write_stall, deadline));
     }
+    response.extensions_mut().insert(tracker);
     Ok(response)
 }
 
-/// The watchdog of a large response. Completes when the response must be reset.
-async fn watch(response: Arc<LargeResponse>, bytes: usize, limit: Duration, deadline: Deadline) {
+/// The watchdog of a response. Completes when the response must be reset.
+async fn watch(response: Arc<UnaryResponse>, bytes: usize, limit: Duration, deadline: Deadline) {
     let in_all = limit.saturating_add(Duration::from_secs(bytes as u64 / MIN_BYTES_PER_SECOND));
     tokio::select! {
         () = sleep(in_all) => {
@@ -82,7 +84,7 @@ async fn watch(response: Arc<LargeResponse>, bytes: usize, limit: Duration, dead
     }
 }
 
-impl LargeResponse {
+impl UnaryResponse {
     async fn stalled(&self, limit: Duration) {
         let (mut seen, mut still) = (0, 0);
         while still < STALL_CHECKS {
@@ -94,11 +96,13 @@ impl LargeResponse {
     }
 }
 
-/// Splits the body of a large response into pieces. Other responses are unchanged.
+/// Splits the body of a response with reserved memory into pieces. Other responses are unchanged.
 pub(super) fn split_body(mut response: http::Response<Body>) -> http::Response<Body> {
-    match response.extensions_mut().remove::<Arc<LargeResponse>>() {
+    match response.extensions_mut().remove::<Arc<UnaryResponse>>() {
         None => response,
-        Some(tracker) => response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), tracker })),
+        Some(tracker) => {
+            response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), is_large: false, tracker }))
+        }
     }
 }
 
@@ -107,15 +111,18 @@ struct Pieces {
     body: Body,
     /// The bytes of the last frame that were not returned yet.
     rest: Bytes,
-    tracker: Arc<LargeResponse>,
+    /// Whether that frame is larger than a piece.
+    is_large: bool,
+    tracker: Arc<UnaryResponse>,
 }
 
 impl Pieces {
-    /// The last byte is a piece of its own: hyper passes it on only when the window has taken everything before it. So the
+    /// The last byte of a large response is a piece of its own: hyper passes it on only when the window has taken everything before it. So the
     /// stream and its watchdog live until the caller's window has taken all other bytes. Bytes that then still wait for the
     /// socket are bounded by the connection's limits.
     fn piece(&mut self) -> Bytes {
         let size = match self.rest.len() {
+            bytes if bytes <= PIECE_BYTES && !self.is_large => bytes,
             0 | 1 => self.rest.len(),
             bytes => PIECE_BYTES.min(bytes - 1),
         };
@@ -137,6 +144,7 @@ impl http_body::Body for Pieces {
                 .map(|frame| frame.map(Frame::into_data))
             {
                 Some(Ok(Ok(data))) => {
+                    self.is_large = data.len() > PIECE_BYTES;
                     self.rest = bytes_with_permit(data, Arc::clone(&self.tracker));
                 }
                 Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
@@ -156,19 +164,19 @@ mod tests {
     use tonic::metadata::MetadataMap;
 
     use super::*;
-    use crate::grpc::admission::StreamLimits;
+    use crate::memory::{MemoryBudget, MemoryLimits};
 
-    fn response(bytes: usize, admission: &Admission) -> Arc<LargeResponse> {
-        Arc::new(LargeResponse {
-            pieces_taken: AtomicU64::new(0),
-            _memory: admission.reserve(bytes).unwrap(),
-        })
+    fn budget() -> MemoryBudget {
+        MemoryBudget::new(MemoryLimits { total: 1 << 30, per_peer: 1 << 30, per_caller: 1 << 30 })
+    }
+
+    fn response(bytes: usize, memory: &MemoryAccount) -> Arc<UnaryResponse> {
+        Arc::new(UnaryResponse { pieces_taken: AtomicU64::new(0), _memory: memory.reserve(bytes).unwrap() })
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_reads_too_slowly_is_reset() {
-        let limits = StreamLimits { max_streams: 1, memory_bytes: 4 << 20, write_stall: Duration::MAX };
-        let response = response(4 << 20, &Admission::new(limits));
+        let response = response(4 << 20, &budget().account());
         let limit = Duration::from_secs(60);
         let took = tokio::time::Instant::now();
         let watching =
@@ -188,17 +196,20 @@ mod tests {
 
     #[tokio::test]
     async fn the_memory_is_free_when_the_last_piece_is_gone_from_h2() {
-        let limits = StreamLimits { max_streams: 1, memory_bytes: 64 << 10, write_stall: Duration::MAX };
-        let admission = Admission::new(limits);
-        let response = response(64 << 10, &admission);
-        let mut pieces =
-            Pieces { body: Body::new("x".repeat(64 << 10)), rest: Bytes::new(), tracker: response };
+        let memory = budget();
+        let response = response(64 << 10, &memory.account());
+        let mut pieces = Pieces {
+            body: Body::new("x".repeat(64 << 10)),
+            rest: Bytes::new(),
+            is_large: false,
+            tracker: response,
+        };
         let frame = std::future::poll_fn(|context| Pin::new(&mut pieces).poll_frame(context)).await;
         let piece = frame.unwrap().unwrap().into_data().unwrap();
         assert_eq!(piece.len(), PIECE_BYTES);
         drop(pieces);
-        assert!(admission.reserve(1).is_err(), "a piece keeps the memory of the whole response reserved");
+        assert_eq!(memory.reserved(), 64 << 10, "a piece keeps the memory of the whole response reserved");
         drop(piece);
-        assert!(admission.reserve(1).is_ok());
+        assert_eq!(memory.reserved(), 0);
     }
 }

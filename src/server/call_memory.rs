@@ -1,0 +1,66 @@
+//! The memory of the calls on a connection: what a request takes from its headers to the last byte of its response.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::memory::{Reservation, bytes_with_permit};
+
+/// What a connection takes without a call on it: the task, hyper's and h2's state, read and write buffers, TLS.
+pub(super) const CONNECTION_BYTES: usize = 32 * 1024;
+
+/// What a call takes besides its message and its response: the stream in h2, the task, the handler, a buffer of 8 KiB for the
+/// message.
+const CALL_BYTES: usize = 12 * 1024;
+
+/// What HTTP/2 counts for a header field besides its name and value (RFC 9113, section 6.5.2), which is also about what an
+/// entry of the map takes.
+const FIELD_BYTES: usize = 32;
+
+/// The bytes to reserve for a request with these headers.
+pub(super) fn of_request(headers: &HeaderMap) -> usize {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    CALL_BYTES + 2 * fields.sum::<usize>()
+}
+
+/// A body that keeps the call's memory reserved, until it is dropped and the last byte that it returned has left h2.
+pub(super) struct ReservedBody<B> {
+    body: B,
+    reservation: Option<Arc<Reservation>>,
+}
+
+impl<B> ReservedBody<B> {
+    /// `reservation` is `None` for a response that holds next to nothing.
+    pub(super) fn new(body: B, reservation: Option<Reservation>) -> Self {
+        Self { body, reservation: reservation.map(Arc::new) }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ReservedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Some(reservation) = &self.reservation else { return Poll::Ready(frame) };
+        let reserved = |data| bytes_with_permit(data, Arc::clone(reservation));
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(reserved))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
