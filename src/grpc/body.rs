@@ -3,7 +3,7 @@
 //!
 //! The generated code decodes the request, calls the handler and sets the headers, as for every RPC. Only the body is
 //! replaced. For a stream, the handler passes it in an extension of its response, and [`ReplaceBody`] takes it from there.
-//! For another response, [`ReplaceBody`] splits the generated body into pieces that keep its memory reserved.
+//! So do the other RPCs with the bytes of their encoded message, whose memory stays reserved until they have left.
 
 use std::{
     convert::Infallible,
@@ -79,7 +79,7 @@ fn replace_body(mut response: http::Response<Body>) -> http::Response<Body> {
     let frames =
         carried.and_then(|BodySlot(slot)| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
     match frames {
-        None => unary_response::split_body(response),
+        None => unary_response::replace_body(response),
         Some(frames) => response.map(|_| Body::new(BlobBody { frames: Some(frames), data: Bytes::new() })),
     }
 }

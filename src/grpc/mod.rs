@@ -103,7 +103,7 @@ impl Registries {
     }
 
     /// The response to a call, within the memory of its caller.
-    fn respond<A: prost::Message>(
+    fn respond<A: prost::Message + Default>(
         &self,
         message: A,
         request: &Request<impl Sized>,

@@ -1,12 +1,12 @@
-//! Encodes the messages of `StreamBlob`.
+//! Encodes messages as gRPC frames.
 //!
-//! `data` is the last field of `BlobChunk`, and `chunk` is the only field of its message. So an encoded message is a short
+//! In those of `StreamBlob`, `data` is the last field of `BlobChunk`, and `chunk` is the only field of its message. So an encoded message is a short
 //! prefix, followed by the blob's bytes. Prefix and bytes are passed to HTTP/2 separately, without a copy, and every gRPC
 //! client can decode them.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::{
-    Message as _,
+    Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
 
@@ -21,6 +21,9 @@ pub struct Framed {
     pub data: Bytes,
 }
 
+/// The bytes before a message.
+const HEAD_BYTES: usize = 5;
+
 /// The five bytes before a message (gRPC "PROTOCOL-HTTP2", Length-Prefixed-Message): the flag for compression, which is not
 /// set, and the length.
 fn put_message_head(buffer: &mut BytesMut, length: usize) {
@@ -31,11 +34,16 @@ fn put_message_head(buffer: &mut BytesMut, length: usize) {
 /// Encodes a message without the blob's bytes: a header or a trailer.
 #[must_use]
 pub fn message(frame: proto::stream_blob_response::Frame) -> Framed {
-    let message = proto::StreamBlobResponse { frame: Some(frame) }.encode_to_vec();
-    let mut prefix = BytesMut::with_capacity(5 + message.len());
-    put_message_head(&mut prefix, message.len());
-    prefix.put_slice(&message);
-    Framed { prefix: prefix.freeze(), data: Bytes::new() }
+    Framed { prefix: encode(&proto::StreamBlobResponse { frame: Some(frame) }), data: Bytes::new() }
+}
+
+/// Encodes a message.
+pub(super) fn encode(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut buffer = BytesMut::with_capacity(HEAD_BYTES + length);
+    put_message_head(&mut buffer, length);
+    message.encode_raw(&mut buffer);
+    buffer.freeze()
 }
 
 /// The field numbers of the proto, which are part of the API.
@@ -52,7 +60,7 @@ pub fn chunk(offset: u64, data: Bytes) -> Framed {
         if data.is_empty() { 0 } else { key_len(DATA_FIELD) + encoded_len_varint(data.len() as u64) };
     let chunk_length = offset_length + data_head + data.len();
     let message_length = key_len(CHUNK_FIELD) + encoded_len_varint(chunk_length as u64) + chunk_length;
-    let mut prefix = BytesMut::with_capacity(5 + message_length - data.len());
+    let mut prefix = BytesMut::with_capacity(HEAD_BYTES + message_length - data.len());
     put_message_head(&mut prefix, message_length);
     encode_key(CHUNK_FIELD, WireType::LengthDelimited, &mut prefix);
     encode_varint(chunk_length as u64, &mut prefix);
