@@ -39,18 +39,27 @@ impl Deadline {
     }
 
     /// Runs a call up to the deadline.
-    pub(super) async fn run<T>(
+    ///
+    /// The call is boxed: it has the state of all layers below, about 6 KiB, and each future that takes it by value would
+    /// hold it twice, once as its argument and once while it waits.
+    pub(super) fn run<T>(
         self,
-        call: impl Future<Output = Result<Response<T>, RexError>>,
-    ) -> Result<Response<T>, Status> {
-        let outcome = match self.0 {
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline, call).await.map_err(|_| status::deadline_exceeded())?
-            }
-            None => call.await,
-        };
-        // The causes are for the log; the status that follows holds none of them.
-        Ok(outcome.inspect_err(|error| tracing::debug!(?error, "the call failed"))?)
+        call: impl Future<Output = Result<Response<T>, RexError>> + Send,
+    ) -> impl Future<Output = Result<Response<T>, Status>> + Send
+    where
+        T: Send,
+    {
+        let call = Box::pin(call);
+        async move {
+            let outcome = match self.0 {
+                Some(deadline) => {
+                    tokio::time::timeout_at(deadline, call).await.map_err(|_| status::deadline_exceeded())?
+                }
+                None => call.await,
+            };
+            // The causes are for the log; the status that follows holds none of them.
+            Ok(outcome.inspect_err(|error| tracing::debug!(?error, "the call failed"))?)
+        }
     }
 }
 

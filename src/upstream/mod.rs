@@ -73,9 +73,10 @@ impl Upstream {
         request: &Request<'_>,
         scope: &Scope,
     ) -> Result<(Response, AuthScheme), RexError> {
+        // What signing in needs is boxed, because most calls do not sign in and all would hold its state.
         // Signing in sends requests to the same registry, without a deadline: so the pause is checked first.
         self.transport.wait_for_pause(&request.at, request.call).await?;
-        let mut sign_in = SignIn::begin(&self.auth, scope, request.call).await?;
+        let mut sign_in = Box::pin(SignIn::begin(&self.auth, scope, request.call)).await?;
         loop {
             let response = self.transport.send(request, sign_in.authorization()).await?;
             match response.status().as_u16() {
@@ -92,7 +93,7 @@ impl Upstream {
                         return Ok((response, scheme));
                     }
                     let refusal = ErrorResponse::read(response).await;
-                    if !sign_in.retry_after_refusal(&refusal).await? {
+                    if !Box::pin(sign_in.retry_after_refusal(&refusal)).await? {
                         return Err(refusal.into_error(Missing::Repository, ""));
                     }
                 }
