@@ -188,6 +188,7 @@ pub(super) fn server_settings(config: &Config) -> server::Settings {
         max_connections_per_peer: limits.max_connections_per_peer,
         handshake_timeout: limits.handshake_timeout,
         preface_timeout: limits.handshake_timeout,
+        request_timeout: limits.request_timeout,
         max_concurrent_streams: limits.max_concurrent_streams,
         max_header_list_bytes: limits.max_header_list_bytes,
         max_send_buffer_bytes: u32::try_from(limits.send_buffer_bytes).unwrap_or(u32::MAX),

@@ -57,6 +57,11 @@ pub struct Limits {
     #[serde(with = "duration")]
     #[schemars(schema_with = "duration::schema")]
     pub handshake_timeout: Duration,
+    /// Time for a request's headers to arrive, from their first byte, and then for its message. A connection on which
+    /// headers do not end in time is closed; a call whose message does not end in time ends as UNAVAILABLE.
+    #[serde(with = "duration")]
+    #[schemars(schema_with = "duration::schema")]
+    pub request_timeout: Duration,
     /// Time that a caller may leave a blob stream or another response unread before the stream is reset. Also
     /// the time after which a connection is closed if its peer accepts no byte of the data that waits for it.
     #[serde(with = "duration")]
@@ -100,6 +105,7 @@ impl Default for Limits {
             max_header_list_bytes: 16 * 1024,
             send_buffer_bytes: 64 * KIB,
             handshake_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
             write_stall_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(30 * 60),
             connection_age_grace: Duration::from_secs(5 * 60),

@@ -1,6 +1,7 @@
 //! The memory of the calls on a connection: what a request takes from its headers to the last byte of its response.
 
 use std::{
+    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,7 +11,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::memory::{Reservation, bytes_with_permit};
+use tonic::Status;
+
+use crate::{
+    error::RexError,
+    memory::{MemoryAccount, Reservation, bytes_with_permit},
+};
 
 /// What a connection takes without a call on it: the task, hyper's and h2's state, read and write buffers, TLS.
 pub(super) const CONNECTION_BYTES: usize = 32 * 1024;
@@ -62,5 +68,54 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReservedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The body of a request with one message. Its bytes are reserved twice: the generated server collects them in a buffer that grows
+/// by doubling. It fails with OVERLOADED when there is no memory for them.
+pub(super) struct CountedRequest<B> {
+    /// `None` after the failure.
+    body: Option<B>,
+    reservation: Reservation,
+}
+
+impl<B> CountedRequest<B> {
+    /// # Errors
+    /// [`RexError::Overloaded`] if there is no memory at all.
+    pub(super) fn new(body: B, memory: &MemoryAccount) -> Result<Self, RexError> {
+        Ok(Self { body: Some(body), reservation: memory.reserve(0)? })
+    }
+}
+
+impl<B> Body for CountedRequest<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && let Err(refused) = self.reservation.grow(2 * data.len())
+        {
+            self.body = None;
+            return Poll::Ready(Some(Err(Status::from(refused).into())));
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(B::size_hint).unwrap_or_default()
     }
 }

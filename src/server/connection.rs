@@ -19,19 +19,24 @@ use tracing::debug;
 
 use super::{
     admission::peer_of,
-    call_memory::{self, ReservedBody},
+    arriving_request::ArrivingRequest,
+    call_memory::{self, CountedRequest, ReservedBody},
     content_type,
     cork::cork,
     frame_guard::FrameGuard,
     peer::Peer,
     preface::{self, Protocol},
+    reflection,
     settings::Settings,
     shutdown::Shutdown,
     stream_executor::StreamExecutor,
     tls,
     unknown_callers::UnknownCallers,
 };
-use crate::memory::{MemoryAccount, MemoryBudget};
+use crate::{
+    error::RexError,
+    memory::{MemoryAccount, MemoryBudget},
+};
 
 /// How long a connection stays open after its calls must end, so that their statuses reach the callers.
 pub(super) const STATUS_FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
@@ -120,7 +125,9 @@ impl Connections {
         let address = peer.address;
         let by = Instant::now() + self.settings.preface_timeout;
         match self.drain.run_until_cancelled(timeout_at(by, preface::read(&mut io))).await {
-            Some(Ok(Ok(Protocol::Http2))) => self.serve_http2(FrameGuard::new(io, by), peer, memory).await,
+            Some(Ok(Ok(Protocol::Http2))) => {
+                self.serve_http2(FrameGuard::new(io, by, self.settings.request_timeout), peer, memory).await
+            }
             Some(Ok(Ok(Protocol::Other))) => debug!(%address, "not HTTP/2"),
             Some(Ok(Err(error))) => debug!(%address, %error, "connection ended early"),
             Some(Err(_elapsed)) => debug!(%address, "no HTTP/2 preface came"),
@@ -138,23 +145,29 @@ impl Connections {
         let routes = self.routes.clone();
         let unknown_callers = UnknownCallers::default();
         let extensions = (peer, Shutdown::new(end_calls.clone()), unknown_callers.clone(), memory);
-        let executor = StreamExecutor::default();
+        let (executor, request_timeout) = (StreamExecutor::default(), self.settings.request_timeout);
         let http = self.http2_builder(executor.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             let (peer, shutdown, unknown_callers, memory) = extensions.clone();
-            let reservation = memory.reserve(call_memory::of_request(request.headers()));
             request.extensions_mut().insert(peer);
             request.extensions_mut().insert(shutdown.clone());
             request.extensions_mut().insert(unknown_callers);
-            request.extensions_mut().insert(memory);
+            request.extensions_mut().insert(memory.clone());
             request.extensions_mut().insert(executor.next_watchdog());
-            let (response, reservation) = match reservation {
-                _ if !content_type::is_grpc(request.headers()) => {
-                    (Either::Right(future::ready(Ok(content_type::unsupported()))), None)
+            let mut reservation = None;
+            let response = if content_type::is_grpc(request.headers()) {
+                let reserved = memory.reserve(call_memory::of_request(request.headers()));
+                let request = reserved.and_then(|reserved| {
+                    reservation = Some(reserved);
+                    arriving(request, address, request_timeout, &memory)
+                });
+                match request {
+                    // A router is always ready: there is no `poll_ready` to wait for.
+                    Ok(request) => Either::Left(routes.clone().call(request)),
+                    Err(refused) => Either::Right(future::ready(Ok(Status::from(refused).into_http()))),
                 }
-                Err(refused) => (Either::Right(future::ready(Ok(Status::from(refused).into_http()))), None),
-                // A router is always ready: there is no `poll_ready` to wait for.
-                Ok(reservation) => (Either::Left(routes.clone().call(request)), Some(reservation)),
+            } else {
+                Either::Right(future::ready(Ok(content_type::unsupported())))
             };
             let response = shutdown.end_on_shutdown(response);
             response.map_ok(|response| response.map(|body| ReservedBody::new(body, reservation)))
@@ -184,6 +197,25 @@ impl Connections {
             Err(_elapsed) => debug!(%address, "connection closed while calls were running"),
         }
     }
+}
+
+/// Limits the time in which the request's message, or each message of a stream, arrives, and counts the memory of a message that
+/// is collected.
+fn arriving(
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    timeout: Duration,
+    memory: &MemoryAccount,
+) -> Result<Request<tonic::body::Body>, RexError> {
+    let (parts, body) = request.into_parts();
+    let body = if reflection::is_reflection(parts.uri.path()) {
+        // Its messages are decoded as they come; their size is limited.
+        tonic::body::Body::new(ArrivingRequest::with_messages(body, peer, timeout))
+    } else {
+        let counted = CountedRequest::new(body, memory)?;
+        tonic::body::Body::new(ArrivingRequest::with_one_message(counted, peer, timeout))
+    };
+    Ok(Request::from_parts(parts, body))
 }
 
 /// A random time within ±10 % of `time`.

@@ -8,10 +8,13 @@ pub(super) mod kind {
     pub(in super::super) const SETTINGS: u8 = 0x4;
     pub(in super::super) const PING: u8 = 0x6;
     pub(in super::super) const GOAWAY: u8 = 0x7;
+    pub(in super::super) const CONTINUATION: u8 = 0x9;
 }
 
 /// The flag which makes a SETTINGS or PING frame an acknowledgement.
 const ACK: u8 = 0x1;
+/// The flag of the HEADERS or CONTINUATION frame that ends a header block.
+const END_HEADERS: u8 = 0x4;
 
 /// The parts of a frame that are used here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,15 @@ impl Frame {
     pub(super) fn is_ack(self) -> bool {
         self.flags & ACK != 0
     }
+
+    /// Whether a header block begins with this frame, or goes on.
+    fn has_header_block(self) -> bool {
+        matches!(self.kind, kind::HEADERS | kind::CONTINUATION)
+    }
+
+    fn ends_header_block(self) -> bool {
+        self.flags & END_HEADERS != 0
+    }
 }
 
 /// Finds the frames in a byte stream that comes in arbitrary pieces. Payloads are skipped, except for the error code of a
@@ -47,6 +59,7 @@ pub(super) struct Scanner {
     head: [u8; Self::HEADER_LEN + Self::ERROR_CODE_LEN],
     filled: usize,
     payload_left: usize,
+    newest: Option<Frame>,
 }
 
 impl Scanner {
@@ -71,6 +84,14 @@ impl Scanner {
         }
     }
 
+    /// Whether a header block has begun and not ended (RFC 9113, section 4.3), because a part of its last frame, or that
+    /// frame, is still to come.
+    pub(super) fn is_in_header_block(&self) -> bool {
+        self.newest.is_some_and(|newest| {
+            newest.has_header_block() && (self.payload_left > 0 || !newest.ends_header_block())
+        })
+    }
+
     /// How many bytes of the frame that has begun are kept.
     fn head_len(&self) -> usize {
         let [high, middle, low, kind, ..] = self.head;
@@ -89,14 +110,16 @@ impl Scanner {
         let code = if self.filled > Self::HEADER_LEN { [c0, c1, c2, c3] } else { [0; 4] };
         self.payload_left = (length as usize).saturating_sub(self.filled - Self::HEADER_LEN);
         self.filled = 0;
-        Frame {
+        let frame = Frame {
             kind,
             flags,
             length,
             // The first bit is reserved (section 4.1).
             stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
             error_code: u32::from_be_bytes(code),
-        }
+        };
+        self.newest = Some(frame);
+        frame
     }
 }
 
@@ -121,7 +144,7 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::{
-        kind::{DATA, PING, RST_STREAM, SETTINGS},
+        kind::{CONTINUATION, DATA, HEADERS, PING, RST_STREAM, SETTINGS},
         *,
     };
 
@@ -148,6 +171,72 @@ mod tests {
                 scanner.scan(bytes, |frame| found.push(frame));
             }
             assert_eq!(found, whole, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_header_block_lasts_to_the_end_of_the_frame_that_ends_it() {
+        const BLOCKS: &[u8] = &[
+            0,
+            0,
+            1,
+            HEADERS,
+            END_HEADERS,
+            0,
+            0,
+            0,
+            1,
+            9, // a whole block
+            0,
+            0,
+            2,
+            HEADERS,
+            0,
+            0,
+            0,
+            0,
+            3,
+            9,
+            9, // a block in three frames
+            0,
+            0,
+            0,
+            CONTINUATION,
+            0,
+            0,
+            0,
+            0,
+            3, //
+            0,
+            0,
+            1,
+            CONTINUATION,
+            END_HEADERS,
+            0,
+            0,
+            0,
+            3,
+            9, //
+            0,
+            0,
+            1,
+            DATA,
+            0,
+            0,
+            0,
+            0,
+            1,
+            9,
+        ];
+        // After the 9 bytes that begin the frame, up to its last byte but one.
+        let open = |at: usize| at == 9 || (10 + 9..10 + 11 + 9 + 10).contains(&at);
+        for piece in 1..=BLOCKS.len() {
+            let (mut scanner, mut at) = (Scanner::default(), 0);
+            for bytes in BLOCKS.chunks(piece) {
+                at += bytes.len();
+                scanner.scan(bytes, |_| {});
+                assert_eq!(scanner.is_in_header_block(), open(at), "{at} in pieces of {piece}");
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use tonic_health::{
 /// The names whose health callers may check: the server as a whole, which has the empty name, and its service.
 const NAMES: [&str; 2] = ["", "rex.registry.v1.RegistryService"];
 
+/// A request is the name of a service. tonic's default is 4 MiB, and the service's callers need no token.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
 /// Whether this process accepts calls. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Readiness {
@@ -28,7 +31,7 @@ impl Readiness {
         let readiness = Self { draining: Arc::default(), reporter: HealthReporter::new() };
         readiness.report(ServingStatus::Serving).await;
         let service = HealthService::from_health_reporter(readiness.reporter.clone());
-        (readiness, HealthServer::new(service))
+        (readiness, HealthServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES))
     }
 
     /// Reports "not ready" from now on, also to clients that watch the health.

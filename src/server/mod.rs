@@ -13,11 +13,13 @@
 //! | `connection`, `tls`, `preface` | serve one connection from accept to close |
 //! | `call_memory` | what a call is estimated to take |
 //! | `frame_guard`, `frames`, `frame_budget` | limit what a peer's HTTP/2 frames may cost |
+//! | `arriving_request` | limits the time in which a request's message arrives |
 //! | `cork`, `write_stall` | combine writes into few system calls, and close connections whose peer does not read |
 //! | `stream_executor` | runs the streams of a connection, each with its watchdog |
 //! | `unknown_callers` | closes a connection on which only unknown callers call |
 //! | `content_type` | HTTP 415 for requests that are not gRPC |
 //! | `shutdown` | ends calls that outlive the grace period |
+//! | `status` | the status of a call that the listener ends |
 //! | `health`, `reflection`, `ops` | the services for probes and tools |
 //! | `settings`, `peer` | the listener's settings; the peer of a connection |
 //!
@@ -25,6 +27,7 @@
 
 mod accept;
 mod admission;
+mod arriving_request;
 mod call_memory;
 mod connection;
 mod content_type;
@@ -39,6 +42,7 @@ mod preface;
 mod reflection;
 mod settings;
 mod shutdown;
+mod status;
 mod stream_executor;
 pub mod tls;
 mod unknown_callers;

@@ -19,6 +19,10 @@ pub struct Settings {
     /// Time for the HTTP/2 client preface and its SETTINGS frame (RFC 9113, section 3.4), from the end of the TLS
     /// handshake, or from accept without TLS.
     pub preface_timeout: Duration,
+    /// Time for a request's header block, from its first frame, and then for its message.
+    ///
+    /// A request is a few hundred bytes. A caller on a bad line retransmits them several times within 10 s.
+    pub request_timeout: Duration,
     /// The most concurrent streams of one connection (`SETTINGS_MAX_CONCURRENT_STREAMS`). Further streams are refused.
     pub max_concurrent_streams: u32,
     /// The most bytes of one request's decoded header list (`SETTINGS_MAX_HEADER_LIST_SIZE`).
@@ -55,6 +59,7 @@ impl Default for Settings {
             max_connections_per_peer: 128,
             handshake_timeout: Duration::from_secs(5),
             preface_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
             max_concurrent_streams: 100,
             max_header_list_bytes: 16 * 1024,
             max_send_buffer_bytes: 64 * 1024,

@@ -1,23 +1,17 @@
 //! Ends calls that outlive the server or their connection with a status instead of a reset.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use tonic::Status;
 
-use crate::error::ERROR_DOMAIN;
-
-/// Another replica can be called at once; a single one needs a moment to restart.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use super::status;
 
 /// A request extension that tells a call when it must end, because the grace period of the drain or of the connection is
 /// over. The connection is closed less than half a second later.
@@ -39,10 +33,7 @@ impl Shutdown {
 
     /// The status of a call that is ended. Clients' retry policies know its code and try another replica.
     pub fn status() -> Status {
-        let mut details = ErrorDetails::new();
-        details.set_error_info("SHUTTING_DOWN", ERROR_DOMAIN, HashMap::new());
-        details.set_retry_info(Some(RETRY_AFTER));
-        Status::with_error_details(Code::Unavailable, "server is shutting down", details)
+        status::unavailable("SHUTTING_DOWN", "server is shutting down")
     }
 
     /// Returns the response, or the status if the call must end first.

@@ -12,9 +12,12 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 
-use crate::{REGISTRY, Setting, caller, support::calls::Files};
+use crate::{
+    REGISTRY, Setting, caller,
+    support::{calls::Files, service::Options, status::Failure},
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TOKEN: &str = "build-token-0123456789";
@@ -22,7 +25,11 @@ const KNOWN: &str = "Bearer build-token-0123456789";
 const UNKNOWN: &str = "Bearer other-token-0123456789";
 
 async fn setting(files: &Files) -> Setting {
-    Setting::new([caller("build", &["*"], Identity::TokenFile(files.write("build", TOKEN)))]).await
+    Setting::new([caller("build", &["*"], known(files))]).await
+}
+
+fn known(files: &Files) -> Identity {
+    Identity::TokenFile(files.write("build", TOKEN))
 }
 
 /// An HTTP/2 connection to the service.
@@ -105,6 +112,26 @@ async fn a_known_caller_gets_its_response_after_its_message() {
     let message = proto::PingRequest { registry: REGISTRY.to_owned() }.encode_to_vec();
     body.send_data([&[0, 0, 0, 0, message.len() as u8][..], &message].concat().into(), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_known_caller_must_send_its_message_in_time() {
+    let files = Files::new();
+    let mut options = Options::default();
+    options.server.request_timeout = Duration::from_millis(300);
+    let setting = Setting::with([caller("build", &["*"], known(&files))], options).await;
+    let connection = Connection::open(&setting).await;
+    for method in ["Ping", "ListCatalog", "ListTags", "GetManifest", "StreamBlob"] {
+        let path = format!("/rex.registry.v1.RegistryService/{method}");
+        let (response, mut body) = connection.begin(&path, KNOWN, None).await.unwrap();
+        body.send_data(Bytes::from_static(&[0, 0, 0, 0, 9, 10]), false).unwrap();
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        Failure::expect(status, Code::Unavailable, "REQUEST_TIMEOUT", method);
+        let reset = timeout(PATIENCE, std::future::poll_fn(|context| body.poll_reset(context)));
+        assert_eq!(reset.await.unwrap().unwrap(), h2::Reason::NO_ERROR, "{method}");
+    }
+    assert_eq!(connection.ping(KNOWN).await.unwrap(), Code::Ok);
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use h2::client::{ResponseFuture, SendRequest};
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use http::{HeaderMap, Request};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -33,6 +36,8 @@ pub(crate) struct Response {
     pub(crate) code: i32,
     pub(crate) message: String,
     pub(crate) headers: HeaderMap,
+    /// The headers, where the response has no other.
+    pub(crate) trailers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -77,6 +82,18 @@ impl Caller {
         Ok(response)
     }
 
+    /// Sends the headers of a request. The test sends its message.
+    pub(crate) async fn send_headers(
+        &mut self,
+        path: &str,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let request = Request::post(format!("http://rexd.test{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        let mut send = timeout(PATIENCE, self.send.clone().ready()).await.expect("a free stream")?;
+        send.send_request(request.body(()).unwrap(), false)
+    }
+
     /// A call of the test's own service.
     pub(crate) async fn work(&mut self, method: &str, ms: u64) -> Result<ResponseFuture, h2::Error> {
         self.begin(&format!("/test.TestService/{method}"), ("x-ms", &ms.to_string()), &[]).await
@@ -104,7 +121,7 @@ pub(crate) async fn end(response: ResponseFuture) -> Result<Response, h2::Error>
         let text = |name| trailers.get(name).map_or("", |value| value.to_str().unwrap());
         let code = text("grpc-status").parse().unwrap_or(-1);
         let message = text("grpc-message").to_owned();
-        Ok(Response { code, message, headers: parts.headers, body: body.freeze() })
+        Ok(Response { code, message, headers: parts.headers, trailers, body: body.freeze() })
     };
     timeout(PATIENCE, reading).await.expect("the call ends")
 }

@@ -21,6 +21,7 @@ mod limits;
 mod ops;
 mod server;
 mod signals;
+mod slow_requests;
 mod tls;
 mod tls_callers;
 mod wire;

@@ -9,23 +9,34 @@ use std::{
 use crate::caller::{Caller, SERVING};
 
 /// A running `rexd serve`. Killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
 }
 
 impl Process {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with these environment variables, besides those of every test.
+    pub(crate) fn start_with(variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rexd"))
             .args(["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
             .env("REXD_REGISTRIES", "{demo.local: {url: \"http://127.0.0.1:1\"}}")
             .env("REXD_DEFAULT_REGISTRY", "demo.local")
             .env("REXD_LIMITS__DRAIN_PAUSE", "1ms")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         Self { child, log }
+    }
+
+    /// The address of the listener, once it is in the log.
+    pub(crate) fn listen_address(&mut self) -> SocketAddr {
+        address(&self.wait_for_line("\"serving\""), "listen")
     }
 
     /// The next line of the log that contains `text`.
@@ -77,7 +88,7 @@ fn the_log_names_the_addresses_that_are_listened_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sighup_is_logged_and_the_service_goes_on() {
     let mut process = Process::start();
-    let address = address(&process.wait_for_line("\"serving\""), "listen");
+    let address = process.listen_address();
     for _ in 0..2 {
         process.send("-HUP");
         process.wait_for_line("SIGHUP is ignored");
