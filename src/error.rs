@@ -89,6 +89,27 @@ impl fmt::Display for Wait {
     }
 }
 
+/// Which of its own limits a caller has reached. The text is the configuration's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerLimit {
+    /// The calls at once.
+    MaxCalls,
+    /// The StreamBlob calls at once.
+    MaxStreams,
+    /// The calls that may begin each second.
+    RequestsPerSecond,
+}
+
+impl fmt::Display for CallerLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MaxCalls => "max_calls",
+            Self::MaxStreams => "max_streams",
+            Self::RequestsPerSecond => "requests_per_second",
+        })
+    }
+}
+
 /// Everything that can go wrong; the variants are the rows of the API's error table.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RexError {
@@ -115,6 +136,19 @@ pub enum RexError {
         at: At,
         /// The caller, and what the operator can change.
         problem: String,
+    },
+
+    /// The caller has reached one of its own limits.
+    #[error("the caller {caller:?} has reached its limit: {limit} is {value}{}", wait_hint(&Some(*.retry_after)))]
+    CallerLimited {
+        /// The name of the caller.
+        caller: String,
+        /// The limit.
+        limit: CallerLimit,
+        /// Its value.
+        value: u64,
+        /// When to try again.
+        retry_after: Duration,
     },
 
     /// The policy or the egress guard refuses the target.
@@ -253,7 +287,10 @@ impl RexError {
     #[must_use]
     pub fn at(&self) -> Option<&At> {
         match self {
-            Self::InvalidArgument { .. } | Self::CallerUnknown { .. } | Self::Overloaded { .. } => None,
+            Self::InvalidArgument { .. }
+            | Self::CallerUnknown { .. }
+            | Self::CallerLimited { .. }
+            | Self::Overloaded { .. } => None,
             Self::CallerNotAllowed { at, .. }
             | Self::RegistryNotAllowed { at, .. }
             | Self::Network { at, .. }

@@ -10,8 +10,8 @@
 //! | 6 | [`telemetry`] | logs and traces |
 //! | 6 | [`server`] | the listener: connections, TLS, health, ops endpoints, shutdown |
 //! | 5 | [`grpc`] | the five handlers: parse, authorize, call, encode |
-//! | 5 | [`callers`] | identifies callers by token or certificate |
-//! | 5 | [`policy`] | decides which registries and repositories a caller may read |
+//! | 5 | [`callers`] | identifies callers by token or certificate, and enforces their limits |
+//! | 5 | [`policy`] | decides which registries and repositories a caller may read, and how much |
 //! | 4 | [`client`] | the Distribution API, one operation in each file |
 //! | 3 | [`upstream`] | one registry: the loop of send, challenge and retry |
 //! | 2 | [`auth`] | challenges, credentials and tokens of one registry |

@@ -1,7 +1,7 @@
-//! Which registries the service may reach, and what each caller may read of them. No I/O: the egress guard checks
-//! addresses, and `callers` identifies the caller.
+//! Which registries the service may reach, what each caller may read of them, and how much. No I/O: the egress guard checks
+//! addresses, and `callers` identifies the caller and enforces its limits.
 
-use std::{collections::HashSet, str::FromStr, sync::Arc};
+use std::{collections::HashSet, num::NonZeroU64, str::FromStr, sync::Arc};
 
 use crate::{
     error::{At, RexError},
@@ -64,18 +64,25 @@ pub enum Resource<'a> {
     Repository(&'a Repository),
 }
 
-/// A caller and what it may read.
+/// A caller, what it may read, and how much.
 #[derive(Debug, Clone)]
 pub struct Caller {
     name: Arc<str>,
     grants: Arc<[Grant]>,
+    limits: CallerLimits,
 }
 
 impl Caller {
-    /// A caller with these grants. Without a grant it may read nothing.
+    /// A caller with these grants and no limits. Without a grant it may read nothing.
     #[must_use]
     pub fn new(name: &str, grants: Vec<Grant>) -> Self {
-        Self { name: name.into(), grants: grants.into() }
+        Self { name: name.into(), grants: grants.into(), limits: CallerLimits::default() }
+    }
+
+    /// The caller with these limits.
+    #[must_use]
+    pub fn with_limits(self, limits: CallerLimits) -> Self {
+        Self { limits, ..self }
     }
 
     /// The caller of every call when no callers are configured. It may read whatever the service may.
@@ -88,6 +95,12 @@ impl Caller {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How much it may use.
+    #[must_use]
+    pub fn limits(&self) -> &CallerLimits {
+        &self.limits
     }
 
     fn admit(&self, registry: &Registry, resource: Resource<'_>) -> Result<(), RexError> {
@@ -107,6 +120,19 @@ impl Caller {
             ),
         })
     }
+}
+
+/// How much a caller may use. `None` is no limit but those of the service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// The most StreamBlob calls at once.
+    pub max_streams: Option<NonZeroU64>,
+    /// The most calls at once, streams included.
+    pub max_calls: Option<NonZeroU64>,
+    /// The calls that may begin each second. After a pause, one second's worth may begin at once.
+    pub requests_per_second: Option<NonZeroU64>,
+    /// The bytes of blobs that are sent each second over all streams.
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 /// What a caller may read, in the form of the configuration: `ghcr.io`, `ghcr.io/org/`, `ghcr.io/org/app`, or `*`.

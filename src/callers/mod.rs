@@ -1,18 +1,21 @@
-//! Identifies who makes a call, from its bearer token or its client certificate.
+//! Identifies who makes a call, from its bearer token or its client certificate, and enforces the caller's own limits.
 //!
 //! Without configured callers, every call has the same caller, [`Caller::anybody`]. With them, a call's credentials must
 //! match exactly one caller. A call with an unknown token is refused even if its certificate is known. A call without
 //! credentials is refused unless the configuration has an anonymous caller.
 //!
-//! This module only identifies the caller. [`crate::policy`] decides what the caller may read.
+//! [`crate::policy`] decides what the caller may read, and holds the values of its limits.
 
 mod certificate;
+mod limiter;
+mod token_bucket;
 mod tokens;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use rustls::pki_types::CertificateDer;
 
+pub use self::limiter::{CallKind, CallerLimiter, CallerPermit};
 use self::tokens::{PresentedToken, Tokens};
 use crate::{error::RexError, policy::Caller, reloaded_file::ReloadedFile};
 
@@ -47,7 +50,22 @@ pub enum Callers {
 
 /// The configured callers.
 #[derive(Debug)]
-pub struct KnownCallers(Vec<(Caller, Proof)>);
+pub struct KnownCallers(Vec<(Identified, Proof)>);
+
+/// The caller of a call.
+#[derive(Debug, Clone)]
+pub struct Identified {
+    /// Who it is, and what it may read.
+    pub caller: Caller,
+    /// Enforces its limits over all of its calls; `None` for a caller without limits.
+    pub limiter: Option<Arc<CallerLimiter>>,
+}
+
+impl From<Caller> for Identified {
+    fn from(caller: Caller) -> Self {
+        Self { limiter: CallerLimiter::of(&caller), caller }
+    }
+}
 
 /// What identifies a call as one of a caller.
 #[derive(Debug)]
@@ -70,15 +88,16 @@ impl Callers {
     ///
     /// One sentence for each caller whose token file cannot be used, or whose credentials are also those of another caller.
     pub fn known(callers: impl IntoIterator<Item = (Caller, Identity)>) -> Result<Self, Vec<String>> {
-        let (mut known, mut problems) = (Vec::<(Caller, Proof)>::new(), Vec::new());
+        let (mut known, mut problems) = (Vec::<(Identified, Proof)>::new(), Vec::new());
         for (caller, identity) in callers {
             match Proof::new(identity) {
                 Ok(proof) => {
                     let same = known.iter().find(|(_, other)| proof.matches_same_call_as(other));
                     problems.extend(same.map(|(other, _)| {
-                        format!("callers.{}: has the same credentials as {}", caller.name(), other.name())
+                        let other = other.caller.name();
+                        format!("callers.{}: has the same credentials as {other}", caller.name())
                     }));
-                    known.push((caller, proof));
+                    known.push((caller.into(), proof));
                 }
                 Err(problem) => problems.push(format!("callers.{}: {problem}", caller.name())),
             }
@@ -91,16 +110,16 @@ impl Callers {
     /// # Errors
     ///
     /// [`RexError::CallerUnknown`], whose message says which credentials to send.
-    pub async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Caller, RexError> {
+    pub async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Identified, RexError> {
         match self {
-            Self::Anybody(caller) => Ok(caller.clone()),
+            Self::Anybody(caller) => Ok(Identified { caller: caller.clone(), limiter: None }),
             Self::Known(known) => known.identify(credentials).await,
         }
     }
 }
 
 impl KnownCallers {
-    async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Caller, RexError> {
+    async fn identify(&self, credentials: CallCredentials<'_>) -> Result<Identified, RexError> {
         let presented = credentials.authorization.map(PresentedToken::parse).transpose().map_err(refuse)?;
         let names = credentials.certificate.map(certificate::names).unwrap_or_default();
         let (mut found, mut anonymous) = (None, None);

@@ -86,6 +86,7 @@ fn hint(error: &crate::RexError) -> &'static str {
         E::InvalidArgument { .. }
         | E::CallerUnknown { .. }
         | E::CallerNotAllowed { .. }
+        | E::CallerLimited { .. }
         | E::RegistryNotAllowed { .. }
         | E::NotFound { .. }
         | E::RateLimit { .. }

@@ -12,7 +12,7 @@ use crate::{
     grpc::{Registries, StreamLimits},
     memory::MemoryBudget,
     oci::Registry,
-    policy::{Caller, Policy},
+    policy::{Caller, CallerLimits, Policy},
     server,
 };
 
@@ -60,7 +60,14 @@ pub(super) fn callers(config: &Config) -> Result<Callers, Failure> {
                 .parse()
                 .map_err(|problem| Failure::Usage(format!("callers.{name}.allow: {grant:?} {problem}")))
         });
-        Ok((Caller::new(name, grants.collect::<Result<_, _>>()?), identity))
+        let grants = grants.collect::<Result<_, _>>()?;
+        let limits = CallerLimits {
+            max_streams: caller.limits.max_streams.map(Into::into),
+            max_calls: caller.limits.max_calls.map(Into::into),
+            requests_per_second: caller.limits.requests_per_second.map(Into::into),
+            bytes_per_second: caller.limits.bytes_per_second,
+        };
+        Ok((Caller::new(name, grants).with_limits(limits), identity))
     });
     Callers::known(callers.collect::<Result<Vec<_>, Failure>>()?)
         .map_err(|problems| Failure::Usage(format!("the callers cannot be set up:\n{}", problems.join("\n"))))

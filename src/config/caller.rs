@@ -1,7 +1,11 @@
-//! `callers`: who may call, how callers are recognised, and what they may read. The configuration holds the names of token
+//! `callers`: who may call, how callers are recognised, what they may read, and how much. The configuration holds the names of token
 //! files, never tokens, so that tokens can be rotated.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -17,6 +21,39 @@ pub struct Caller {
     pub identity: CallerIdentity,
     /// What the caller may read, as the text of [`Grant`]s; never empty.
     pub allow: Vec<String>,
+    /// How much the caller may use.
+    pub limits: CallerLimits,
+}
+
+/// How much a caller may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CallerLimits {
+    /// Most StreamBlob calls at the same time. Further ones fail with RESOURCE_EXHAUSTED.
+    // `with` excludes null in all of them: an empty `max_streams:` is more likely a lost value than a choice of no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000))]
+    pub max_streams: Option<NonZeroU32>,
+    /// Most calls at the same time, StreamBlob included. Further ones fail with RESOURCE_EXHAUSTED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000))]
+    pub max_calls: Option<NonZeroU32>,
+    /// Most calls that begin in a second. After a pause, as many may begin at once. Further ones fail with
+    /// RESOURCE_EXHAUSTED.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000))]
+    pub requests_per_second: Option<NonZeroU32>,
+    /// Most bytes of blobs that are sent in a second, over all streams of the caller. This limit makes streams slower and
+    /// fails none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64", range(min = 1024, max = 1_099_511_627_776_u64))]
+    pub bytes_per_second: Option<NonZeroU64>,
+}
+
+impl CallerLimits {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How a caller is recognised.
@@ -56,6 +93,9 @@ struct Keys {
     /// org, `ghcr.io/org/app` one repository, and "*" whatever the service may read.
     #[schemars(schema_with = "grants")]
     allow: Vec<String>,
+    /// How much the caller may use, over all of its calls to one process. Without a limit, it shares what the service has.
+    #[serde(default, skip_serializing_if = "CallerLimits::is_empty")]
+    limits: CallerLimits,
 }
 
 impl TryFrom<Keys> for Caller {
@@ -68,13 +108,13 @@ impl TryFrom<Keys> for Caller {
             (None, None, Some(true)) => CallerIdentity::Anonymous,
             _ => return Err("needs exactly one of token_file, certificate_names, anonymous"),
         };
-        Ok(Self { identity, allow: keys.allow })
+        Ok(Self { identity, allow: keys.allow, limits: keys.limits })
     }
 }
 
 impl From<Caller> for Keys {
-    fn from(Caller { identity, allow }: Caller) -> Self {
-        let keys = Self { token_file: None, certificate_names: None, anonymous: None, allow };
+    fn from(Caller { identity, allow, limits }: Caller) -> Self {
+        let keys = Self { token_file: None, certificate_names: None, anonymous: None, allow, limits };
         match identity {
             CallerIdentity::TokenFile(file) => Self { token_file: Some(file), ..keys },
             CallerIdentity::CertificateNames(names) => Self { certificate_names: Some(names), ..keys },

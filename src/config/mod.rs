@@ -41,7 +41,7 @@ mod service;
 mod structure;
 
 pub use address::{InvalidAddress, RegistryUrl, WebOrigin};
-pub use caller::{Caller, CallerIdentity};
+pub use caller::{Caller, CallerIdentity, CallerLimits};
 pub use credentials::Credentials;
 pub use error::{ConfigError, ConfigErrors};
 pub use header::{HeaderText, InvalidHeader};

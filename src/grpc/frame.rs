@@ -1,8 +1,8 @@
 //! Turns a blob into the messages of `StreamBlob`: the header, the chunks, and the trailer or the status that ends the
-//! stream. [`BlobMessages`] holds the state that lives as long as the stream, such as its deadline. The permit lives longer,
-//! because every chunk refers to it: when a caller opens a wide window but does not read its socket, h2 takes as much of the
-//! stream as the connection's send buffer holds. A small blob fits in completely, so its stream ends before its bytes are
-//! sent.
+//! stream. [`BlobMessages`] holds the state that lives as long as the stream, such as its deadline. The permits live longer,
+//! because every chunk refers to them: when a caller opens a wide window but does not read its socket, h2 takes as much of
+//! the stream as the connection's send buffer holds. A small blob fits in completely, so its stream ends before its bytes
+//! are sent.
 
 use std::sync::{
     Arc,
@@ -17,6 +17,7 @@ use tracing::Span;
 
 use super::{
     admission::StreamPermit,
+    caller_limits::CallPermit,
     deadline::Deadline,
     proto, status,
     wire::{Framed, chunk, message},
@@ -37,7 +38,7 @@ pub(super) struct BlobMessages {
     /// The span of the call.
     span: Span,
     next: Next,
-    permit: Arc<StreamPermit>,
+    permits: Arc<(StreamPermit, CallPermit)>,
 }
 
 /// Shared by the stream and its watchdog. Both are polled in one task, so neither waits for the lock.
@@ -79,14 +80,14 @@ impl BlobMessages {
         blob: Blob,
         offset: u64,
         chunk_bytes: usize,
-        permit: StreamPermit,
+        permits: (StreamPermit, CallPermit),
         deadline: Deadline,
         shutdown: Option<Shutdown>,
     ) -> Self {
         let shared = Arc::new(Shared { blob: Mutex::new(blob), steps: AtomicU64::new(0) });
         let span = Span::current();
-        let permit = Arc::new(permit);
-        Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permit }
+        let permits = Arc::new(permits);
+        Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permits }
     }
 
     /// The state that the stream's watchdog needs.
@@ -131,7 +132,9 @@ impl BlobMessages {
             Next::Chunk => {
                 let offset = blob.position();
                 if let Some(data) = blob.next(self.chunk_bytes).await? {
-                    let data = bytes_with_permit(data, Arc::clone(&self.permit));
+                    let (_, call) = &*self.permits;
+                    call.pace(data.len()).await;
+                    let data = bytes_with_permit(data, Arc::clone(&self.permits));
                     return Ok(Some(chunk(offset, data)));
                 }
                 self.next = Next::Nothing;

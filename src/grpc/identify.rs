@@ -19,15 +19,15 @@ use tonic::{
 };
 use tower_service::Service;
 
-use super::deadline::Deadline;
+use super::{caller_limits::keep_permit, deadline::Deadline};
 use crate::{
-    callers::{CallCredentials, Callers},
+    callers::{CallCredentials, Callers, Identified},
     server::{Peer, UnknownCallers},
     telemetry,
 };
 
-/// A server whose requests carry their [`Caller`](crate::policy::Caller) as an extension. A request without a known caller
-/// does not reach it.
+/// A server whose requests carry their [`Caller`](crate::policy::Caller) as an extension, and the caller's limiter if it has
+/// limits. A request without a known caller does not reach it.
 #[derive(Debug, Clone)]
 pub struct IdentifyCaller<S> {
     callers: Arc<Callers>,
@@ -70,7 +70,7 @@ where
         let (callers, mut server) = (Arc::clone(&self.callers), self.server.clone());
         Either::Right(Box::pin(async move {
             match identify(&callers, request).await {
-                Ok(request) => server.call(request).await,
+                Ok(request) => server.call(request).await.map(keep_permit),
                 Err(status) => Ok(status.into_http()),
             }
         }))
@@ -94,7 +94,11 @@ async fn identify(callers: &Callers, request: http::Request<Body>) -> Result<htt
             if let Some(unknown_callers) = unknown_callers {
                 unknown_callers.identified();
             }
-            parts.extensions.insert(caller.into_inner());
+            let Identified { caller, limiter } = caller.into_inner();
+            parts.extensions.insert(caller);
+            if let Some(limiter) = limiter {
+                parts.extensions.insert(limiter);
+            }
             parts.headers = metadata.into_headers();
             Ok(http::Request::from_parts(parts, body))
         }

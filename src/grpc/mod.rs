@@ -7,6 +7,7 @@
 //! | `convert`, `proto` | the API's messages, and the domain's types |
 //! | `deadline` | the caller's deadline |
 //! | `admission` | limits on streams, and on their memory |
+//! | `caller_limits` | the caller's own limits |
 //! | `body`, `frame`, `wire` | the body of `StreamBlob`: its messages, encoded without a copy |
 //! | `stall`, `unary_response` | what happens when a caller does not read |
 //! | `status` | the status of an error |
@@ -22,7 +23,7 @@ use self::{
     frame::{BlobMessages, UnusedStream},
 };
 use crate::{
-    callers::Callers,
+    callers::{CallKind, Callers},
     client::{Client, Share},
     error::RexError,
     memory::MemoryAccount,
@@ -33,6 +34,7 @@ use crate::{
 
 mod admission;
 mod body;
+mod caller_limits;
 mod convert;
 mod deadline;
 mod frame;
@@ -128,8 +130,9 @@ impl RegistryService for Registries {
             deadline.run(async {
                 let call = self.call(&request)?;
                 let registry = call.ping(request.get_ref())?;
+                let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let pong = self.client.ping(&registry, &call.context(deadline)).await?;
-                Ok(Response::new(convert::ping_response(&registry, pong)))
+                Ok(permit.attach(Response::new(convert::ping_response(&registry, pong))))
             }),
         )
         .await
@@ -146,8 +149,10 @@ impl RegistryService for Registries {
             deadline.run(async {
                 let call = self.call(&request)?;
                 let page = call.catalog(request.get_ref())?;
+                let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
-                self.respond(convert::catalog_response(page), &request, &call, deadline)
+                let response = self.respond(convert::catalog_response(page), &request, &call, deadline)?;
+                Ok(permit.attach(response))
             }),
         )
         .await
@@ -164,8 +169,10 @@ impl RegistryService for Registries {
             deadline.run(async {
                 let call = self.call(&request)?;
                 let page = call.tags(request.get_ref())?;
+                let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let page = self.client.list(&page, &call.context(deadline)).await?;
-                self.respond(convert::tags_response(page), &request, &call, deadline)
+                let response = self.respond(convert::tags_response(page), &request, &call, deadline)?;
+                Ok(permit.attach(response))
             }),
         )
         .await
@@ -182,9 +189,12 @@ impl RegistryService for Registries {
             deadline.run(async {
                 let call = self.call(&request)?;
                 let (target, reference, options) = call.manifest(request.get_ref())?;
+                let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let context = call.context(deadline);
                 let manifest = self.client.manifest(&target, &reference, &options, &context).await?;
-                self.respond(convert::manifest_response(manifest), &request, &call, deadline)
+                let response =
+                    self.respond(convert::manifest_response(manifest), &request, &call, deadline)?;
+                Ok(permit.attach(response))
             }),
         )
         .await
@@ -203,9 +213,11 @@ impl RegistryService for Registries {
         let call = deadline.run(async {
             let call = self.call(&request)?;
             let (target, digest, range, chunk_bytes) = call.blob(request.get_ref())?;
-            let permit = self.admission.admit_stream(chunk_bytes, &call.memory)?;
+            let call_permit = caller_limits::admit(&request, CallKind::Stream)?;
+            let chunk_bytes = call_permit.chunk_bytes(chunk_bytes);
+            let permits = (self.admission.admit_stream(chunk_bytes, &call.memory)?, call_permit);
             let blob = self.client.blob(&target, &digest, range, call.context(deadline)).await?;
-            let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permit, deadline, shutdown);
+            let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown);
             Ok(Response::new(frames))
         });
         let frames = telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_inner();

@@ -11,7 +11,7 @@ use tonic::{
 };
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::{At, ERROR_DOMAIN, Missing, Refusal, RexError};
+use crate::error::{ERROR_DOMAIN, Missing, Refusal, RexError};
 
 /// Clients advertise 8 KiB of headers, and a status should fit into 6: the message is there twice, once percent-encoded
 /// and once, with the details, in base64; names take up to about 1 KiB.
@@ -32,7 +32,7 @@ impl From<RexError> for Status {
     fn from(error: RexError) -> Self {
         let row = Row::of(&error);
         let mut details = ErrorDetails::new();
-        details.set_error_info(row.reason, ERROR_DOMAIN, error.at().map(metadata).unwrap_or_default());
+        details.set_error_info(row.reason, ERROR_DOMAIN, metadata(&error));
         if let Some(wait) = row.retry {
             details.set_retry_info(Some(wait));
         }
@@ -85,6 +85,9 @@ impl Row {
             },
             RexError::CallerUnknown { .. } => Self::new(Code::Unauthenticated, "CALLER_UNKNOWN"),
             RexError::CallerNotAllowed { .. } => Self::new(Code::PermissionDenied, "CALLER_NOT_ALLOWED"),
+            RexError::CallerLimited { retry_after, .. } => {
+                Self::new(Code::ResourceExhausted, "CALLER_LIMITED").retry(Some(*retry_after))
+            }
             RexError::RegistryNotAllowed { .. } => Self::new(Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"),
             RexError::Network { .. } => Self::new(Code::Unavailable, "REGISTRY_UNREACHABLE").retry(None),
             RexError::Timeout { .. } => Self::new(Code::Unavailable, "REGISTRY_TIMEOUT").retry(None),
@@ -125,12 +128,22 @@ impl Row {
     }
 }
 
-fn metadata(at: &At) -> HashMap<String, String> {
+/// The metadata of `ErrorInfo`: where the error happened, or which limit the caller has reached.
+fn metadata(error: &RexError) -> HashMap<String, String> {
+    let at = error.at();
+    let limited = if let RexError::CallerLimited { caller, limit, value, .. } = error {
+        Some((caller, limit, value))
+    } else {
+        None
+    };
     let entries = [
-        ("registry", Some(at.registry.clone())),
-        ("repository", at.repository.clone()),
-        ("http_status", at.http_status.map(|status| status.to_string())),
-        ("oci_code", at.oci_code.clone()),
+        ("registry", at.map(|at| at.registry.clone())),
+        ("repository", at.and_then(|at| at.repository.clone())),
+        ("http_status", at.and_then(|at| at.http_status).map(|status| status.to_string())),
+        ("oci_code", at.and_then(|at| at.oci_code.clone())),
+        ("caller", limited.map(|(caller, ..)| caller.clone())),
+        ("limit", limited.map(|(_, limit, _)| limit.to_string())),
+        ("limit_value", limited.map(|(.., value)| value.to_string())),
     ];
     entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }

@@ -39,6 +39,7 @@ pub(super) fn is_transient(error: &RexError) -> bool {
         RexError::InvalidArgument { .. }
         | RexError::CallerUnknown { .. }
         | RexError::CallerNotAllowed { .. }
+        | RexError::CallerLimited { .. }
         | RexError::RegistryNotAllowed { .. }
         | RexError::Authentication { .. }
         | RexError::NotFound { .. }

@@ -1,13 +1,18 @@
-//! Who may call, and what each caller may read: tokens, certificates and grants, with callers at the real listener and a
-//! registry that keeps every request it sees.
+//! Who may call, what each caller may read, and how much: tokens, certificates, grants and limits, with callers at the real
+//! listener and a registry that keeps every request it sees.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod certificates;
+#[path = "../sharing/gated.rs"]
+mod gated;
 mod grants;
 mod headers;
+mod limits;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokens;
+
+use std::time::Duration;
 
 use rexd::{
     callers::{Callers, Identity},
@@ -24,6 +29,9 @@ use tonic::{Code, transport::Channel};
 
 /// The registry that the service is configured for.
 const REGISTRY: &str = "registry.test:5000";
+
+/// Longer than anything here may take; a fact that does not come true fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A caller that may read this, and how it is known.
 fn caller(name: &str, allow: &[&str], identity: Identity) -> (Caller, Identity) {

@@ -13,6 +13,7 @@ NAME = "registry.test"
 # Nothing listens on port 1 (tcpmux), and an ephemeral port is never it.
 DOWN = ("down.test", "http://127.0.0.1:1")
 TOKEN = "token-of-the-page-0123456789"
+LIMITED_TOKEN = "token-of-one-stream-0123456789"
 START_SECONDS = 30
 STOP_SECONDS = 15
 
@@ -104,9 +105,11 @@ class Service:
 
 
 class WithCallers(Service):
-    """The same for one caller, who has a token and may read `team/`."""
+    """The same for two callers with tokens who may read `team/`; the second one may have one stream at a time."""
 
     def more(self, directory):
-        (directory / "build").write_text(TOKEN)
-        caller = {"token_file": str(directory / "build"), "allow": [f"{NAME}/team/"]}
-        return f"callers: {json.dumps({'build': caller})}\n"
+        callers = {}
+        for name, token, limits in (("build", TOKEN, {}), ("nightly", LIMITED_TOKEN, {"max_streams": 1})):
+            (directory / name).write_text(token)
+            callers[name] = {"token_file": str(directory / name), "allow": [f"{NAME}/team/"], "limits": limits}
+        return f"callers: {json.dumps(callers)}\n"

@@ -1,8 +1,11 @@
 //! `callers`: the three kinds of identity, and mistakes that must not admit anyone.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    num::{NonZeroU32, NonZeroU64},
+};
 
-use rexd::config::{Caller, CallerIdentity};
+use rexd::config::{Caller, CallerIdentity, CallerLimits};
 use rstest::rstest;
 
 use super::Setup;
@@ -39,9 +42,40 @@ callers:
         ("everybody", CallerIdentity::Anonymous, vec!["quay.io"]),
     ];
     let expected = expected.map(|(name, identity, allow)| {
-        (name.to_owned(), Caller { identity, allow: allow.into_iter().map(str::to_owned).collect() })
+        let allow = allow.into_iter().map(str::to_owned).collect();
+        (name.to_owned(), Caller { identity, allow, limits: CallerLimits::default() })
     });
     assert_eq!(callers.into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_caller_can_have_limits() {
+    let setup = Setup::new().file(
+        "callers: {a: {anonymous: true, allow: [ghcr.io], limits: {max_streams: 4, max_calls: 20, requests_per_second: 50, bytes_per_second: 10485760}}}",
+    );
+    let limits = CallerLimits {
+        max_streams: NonZeroU32::new(4),
+        max_calls: NonZeroU32::new(20),
+        requests_per_second: NonZeroU32::new(50),
+        bytes_per_second: NonZeroU64::new(10 << 20),
+    };
+    assert_eq!(setup.config().callers.unwrap().remove("a").unwrap().limits, limits);
+}
+
+#[test]
+fn limits_that_are_set_are_printed_with_their_origin() {
+    let setup = Setup::new()
+        .file("callers: {a: {anonymous: true, allow: [ghcr.io], limits: {max_calls: 20}}}")
+        .env("REXD_CALLERS__A__LIMITS__BYTES_PER_SECOND", "1048576");
+    let printed =
+        setup.load().unwrap().render().replace(&format!("{}/", setup.directory.path().display()), "");
+    let lines = [
+        "    limits:",
+        "      max_calls: 20  # config.yaml",
+        "      bytes_per_second: 1048576  # environment variable REXD_CALLERS__A__LIMITS__BYTES_PER_SECOND",
+    ];
+    assert!(printed.contains(&lines.join("\n")), "{printed}");
+    assert!(!printed.contains("requests_per_second"), "{printed}");
 }
 
 #[rstest]
@@ -86,6 +120,43 @@ callers:
 #[case(
     "{a: {certificate_names: [x], allow: [ghcr.io]}}",
     "callers.a.certificate_names: needs tls.client_ca_file too"
+)]
+// No limit is lost by a mistake.
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {max_streams: 0}}}",
+    "callers.a.limits.max_streams: must be at least 1, not 0"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {max_calls: 0}}}",
+    "callers.a.limits.max_calls: must be at least 1, not 0"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {requests_per_second: 0}}}",
+    "callers.a.limits.requests_per_second: must be at least 1, not 0"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {bytes_per_second: 0}}}",
+    "callers.a.limits.bytes_per_second: must be at least 1024, not 0"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {bytes_per_second: 10MiB}}}",
+    "callers.a.limits.bytes_per_second: must be a whole number, not a string"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {requests_per_second: 0.5}}}",
+    "callers.a.limits.requests_per_second: must be a whole number, not a number"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {max_calls: null}}}",
+    "callers.a.limits.max_calls: must be a whole number, not null"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: null}}",
+    "callers.a.limits: must be a mapping, not null"
+)]
+#[case(
+    "{a: {anonymous: true, allow: [ghcr.io], limits: {max_call: 5}}}",
+    "callers.a.limits.max_call: unknown key; did you mean max_calls?"
 )]
 fn a_mistake_is_an_error_and_admits_nobody(#[case] callers: &str, #[case] expected: &str) {
     let errors = Setup::new().file(&format!("callers: {callers}")).errors();

@@ -41,8 +41,8 @@ class Serve:
         stop(self.process)
 
 
-# demo: the sample registry. faults: tests/clients/registry.py, which fails on purpose. callers: the same, for one caller
-# with a token. serve: `rexd serve` without a configuration.
+# demo: the sample registry. faults: tests/clients/registry.py, which fails on purpose. callers: the same, for two callers
+# with tokens. serve: `rexd serve` without a configuration.
 SERVICES = {"demo": Demo, "faults": Service, "callers": WithCallers, "serve": Serve}
 
 
