@@ -85,7 +85,9 @@ impl Authenticator {
         refused: Option<&Token>,
         call: &CallContext,
     ) -> Result<Token, RexError> {
+        // Callers share the exchange, so it has no deadline: but each waits for a pause no longer than its own allows.
+        let pause = self.token_service.wait_for_pause(scope, call);
         let exchange = self.token_service.exchange(realm, scope, credential, call);
-        self.tokens.get(realm, scope, credential, refused, exchange).await
+        self.tokens.get(realm, scope, credential, refused, pause, exchange).await
     }
 }

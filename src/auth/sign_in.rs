@@ -34,7 +34,7 @@ pub(crate) struct SignIn<'a> {
     changes: u32,
     began: Instant,
     rotated: bool,
-    /// Whether the registry refused Basic in this call.
+    /// Whether the registry refused Basic with this credential.
     basic_refused: bool,
 }
 
@@ -102,13 +102,17 @@ impl<'a> SignIn<'a> {
         }
     }
 
-    /// The scheme that the registry asked for, as far as this call knows.
+    /// The scheme that the registry asked for, now that it has accepted the request.
     pub(crate) fn scheme(&self) -> AuthScheme {
-        match (&self.sent, self.auth.challenges().challenge(self.scope)) {
-            (Sent::Basic(_), _) => AuthScheme::Basic,
-            (Sent::Token(..), _) => AuthScheme::Bearer,
-            (Sent::Nothing | Sent::Static(_), Some(challenge)) => challenge.scheme(),
-            (Sent::Nothing | Sent::Static(_), None) => AuthScheme::None,
+        match &self.sent {
+            Sent::Nothing => AuthScheme::None,
+            Sent::Basic(_) => AuthScheme::Basic,
+            Sent::Token(..) => AuthScheme::Bearer,
+            // It was sent without a challenge, so only the cache may know one.
+            Sent::Static(_) => {
+                let challenge = self.auth.challenges().challenge(self.scope);
+                challenge.map_or(AuthScheme::None, |challenge| challenge.scheme())
+            }
         }
     }
 
@@ -236,6 +240,8 @@ impl<'a> SignIn<'a> {
         };
         let replacement = self.auth.credentials().replaced(self.scope.repository(), refused).await;
         let found = replacement.is_some();
+        // What the registry refused was the old credential.
+        self.basic_refused &= !found;
         self.credential = replacement.or(self.credential.take());
         found
     }

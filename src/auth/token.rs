@@ -73,14 +73,15 @@ impl TokenCache {
         Self(Cache::builder().max_capacity(CAPACITY).expire_after(Lifetime).build())
     }
 
-    /// The token for a scope, from the cache or from `exchange`. `refused` is a token that the registry no longer accepts;
-    /// it is not returned again.
+    /// The token for a scope, from the cache or from `exchange`, which callers share. Each of them awaits its own `pause`
+    /// first. `refused` is a token that the registry no longer accepts; it is not returned again.
     pub(super) async fn get(
         &self,
         realm: &Realm,
         scope: &Scope,
         credential: Option<&Credential>,
         refused: Option<&Token>,
+        pause: impl Future<Output = Result<(), RexError>>,
         exchange: impl Future<Output = Result<Token, RexError>>,
     ) -> Result<Token, RexError> {
         let key =
@@ -89,6 +90,9 @@ impl TokenCache {
             && self.0.get(&key).await.is_some_and(|cached| cached.fetched == refused.fetched)
         {
             self.0.invalidate(&key).await;
+        }
+        if !self.0.contains_key(&key) {
+            pause.await?;
         }
         self.0.try_get_with(key, exchange).await.map_err(|error: Arc<RexError>| (*error).clone())
     }

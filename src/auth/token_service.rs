@@ -46,6 +46,11 @@ impl TokenService {
         Self { transport, pace: Pace::new() }
     }
 
+    /// Waits while the token service has asked for a pause. It is an error, at once, when the pause outlasts the deadline.
+    pub(super) async fn wait_for_pause(&self, scope: &Scope, call: &CallContext) -> Result<(), RexError> {
+        self.pace.wait(&self.transport.at(scope.repository()), call.deadline()).await
+    }
+
     /// Fetches a token.
     pub(super) async fn exchange(
         &self,

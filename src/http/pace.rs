@@ -61,7 +61,7 @@ impl Pace {
 
     /// Waits for the end of a pause. When the deadline, or the longest wait, ends before the pause does, it is a
     /// [`RateLimit`](RexError::RateLimit) error at once.
-    pub(super) async fn wait(&self, at: &At, deadline: Option<Instant>) -> Result<(), RexError> {
+    pub(crate) async fn wait(&self, at: &At, deadline: Option<Instant>) -> Result<(), RexError> {
         loop {
             let now = Instant::now();
             let until = match *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) {

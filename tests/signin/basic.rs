@@ -84,6 +84,19 @@ async fn ping_tells_what_the_registry_asks_for() {
 }
 
 #[tokio::test]
+async fn ping_of_a_registry_that_no_longer_asks_for_tokens_reports_no_scheme() {
+    let tokens = TokenServer::start(Rules::default()).await;
+    let registry = ScriptedRegistry::start().await;
+    let challenge = Reply::status(401).header("WWW-Authenticate", tokens.challenge());
+    registry.on("GET", "/v2/", [challenge, token_server::content("/v2/", "")]);
+    let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
+    for scheme in [AuthScheme::Bearer, AuthScheme::None] {
+        assert_eq!(calls.ping().await.unwrap().auth_scheme(), scheme);
+    }
+    assert!(registry.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[tokio::test]
 async fn ping_of_an_open_registry_reports_no_scheme_and_sends_no_credentials() {
     let (open, files) = (ScriptedRegistry::start().await, Files::new());
     open.otherwise(|request| Some(token_server::content(&request.target, "")));

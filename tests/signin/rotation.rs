@@ -176,6 +176,36 @@ async fn a_password_that_the_token_service_refuses_is_read_again_at_once() {
     assert_eq!(calls.served("team/two").await.unwrap(), "alice");
 }
 
+/// Harbor: the catalog accepts only Basic, and its challenge names the token service.
+#[tokio::test]
+async fn a_rotated_password_is_used_at_once_for_a_catalog_that_accepts_only_basic() {
+    let account = |password: &str| vec![("admin".to_owned(), password.to_owned())];
+    let rules = Rules { accounts: account("first"), ..Rules::default() };
+    let (tokens, files) = (TokenServer::start(rules).await, Files::new());
+    let (registry, server) = (ScriptedRegistry::start().await, tokens.clone());
+    let good = Arc::new(Mutex::new("first".to_owned()));
+    let accepted = Arc::clone(&good);
+    registry.otherwise(move |request| {
+        let password = accepted.lock().unwrap();
+        Some(match basic_of(request).filter(|(_, sent)| *sent == *password) {
+            Some((user, _)) => token_server::content(&request.target, &user),
+            None => Reply::status(401).header("WWW-Authenticate", server.challenge()),
+        })
+    });
+    let source = files.password("admin", "first");
+    let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
+    // The second page begins with Basic, because the first one found out that it works.
+    for _ in 0..2 {
+        assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
+    }
+    for next in ["second", "third"] {
+        files.password("admin", next);
+        tokens.change(|rules| rules.accounts = account(next));
+        *good.lock().unwrap() = next.to_owned();
+        assert_eq!(calls.catalog().await.unwrap(), ["team/app"], "{next}");
+    }
+}
+
 #[tokio::test]
 async fn a_rotated_token_file_is_used_at_once_when_the_old_token_is_refused() {
     let (registry, files) = (ScriptedRegistry::start().await, Files::new());

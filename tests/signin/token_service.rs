@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use rexd::grpc::proto::ListTagsRequest;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::{
-    Calls, Files, anonymous, assert_refused, signed_in,
+    Calls, Files, NAME, anonymous, assert_refused, signed_in,
     support::{
         listen,
         scripted::{Reply, ScriptedRegistry},
@@ -119,6 +121,35 @@ async fn a_rate_limit_of_the_token_service_does_not_pause_the_registry() {
 }
 
 #[tokio::test]
+async fn a_call_whose_deadline_is_before_the_end_of_a_token_services_pause_fails_at_once() {
+    let tokens = TokenServer::start(Rules::default()).await;
+    let registry = tokens.registry().await;
+    let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
+    let limited = Reply::status(429).header("Retry-After", "20");
+    tokens.change(|rules| rules.reply = Some(limited));
+    let within = |seconds, repository: &str| {
+        let list = ListTagsRequest {
+            registry: NAME.to_owned(),
+            repository: repository.to_owned(),
+            ..ListTagsRequest::default()
+        };
+        let (mut request, mut client) = (tonic::Request::new(list), calls.client.clone());
+        request.set_timeout(Duration::from_secs(seconds));
+        async move { client.list_tags(request).await }
+    };
+    // This call begins the pause, and waits in it until its deadline.
+    within(1, "team/app").await.unwrap_err();
+    let asked = tokens.requests().len();
+    for repository in ["team/app", "team/other"] {
+        let refused = within(5, repository).await;
+        let refused = assert_refused(refused, Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
+        let delay = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!((10..=20).contains(&delay.as_secs()), "{delay:?}");
+    }
+    assert_eq!(tokens.requests().len(), asked);
+}
+
+#[tokio::test]
 async fn a_token_service_that_does_not_respond_times_out() {
     // The kernel takes the connection; nobody ever reads from it.
     let silent = listen().await;
@@ -128,7 +159,7 @@ async fn a_token_service_that_does_not_respond_times_out() {
         let challenge = format!("Bearer realm=\"{realm}/token\"");
         Some(Reply::status(401).header("WWW-Authenticate", challenge))
     });
-    let calls = Calls::to(with_http(settings(crate::NAME, registry.address()), |http| {
+    let calls = Calls::to(with_http(settings(NAME, registry.address()), |http| {
         http.token_realms = vec![origin.parse().unwrap()];
         http.header_timeout = Duration::from_millis(300);
     }))

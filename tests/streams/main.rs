@@ -3,12 +3,14 @@
 //! a scripted registry where the sample one is too well-behaved.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod contradictions;
 mod corruption;
 mod cuts;
 mod ending;
 mod incomplete_responses;
 mod limits;
 mod order;
+mod random_responses;
 mod ranges;
 mod received;
 mod redirects;

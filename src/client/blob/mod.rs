@@ -9,25 +9,20 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use tracing::{Instrument as _, Span};
+use bytes::Bytes;
+use tracing::Span;
 
 use super::{Client, Target};
 use crate::{
     auth::Scope,
     error::{At, RexError},
-    http::{Body, CallContext, wait_before_try},
+    http::{Body, CallContext},
     oci::{Digest, Verifier},
     upstream::Upstream,
 };
 
 mod open;
-
-/// A lost connection becomes the caller's error after this many attempts in a row that brought no byte.
-const MAX_ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
-
-/// While the size is not known, this many bytes are held back, so that the end of a corrupt blob is never returned.
-const HELD_BACK: usize = 16 * 1024;
+mod receive;
 
 /// A range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,8 +68,8 @@ pub struct Blob {
 /// Where the next bytes come from.
 #[derive(Debug)]
 enum Source {
-    /// An open connection, and how many of its bytes come before `position`.
-    Open { body: Box<Body>, skip: u64 },
+    /// An open connection, how many of its bytes come before `position`, and how many its `Content-Range` says there are.
+    Open { body: Box<Body>, skip: u64, labelled: Option<u64> },
     /// The connection was lost or closed. The next read requests the rest.
     Detached,
     /// The registry has sent everything.
@@ -251,80 +246,6 @@ impl Blob {
         Err(RexError::Integrity { at: self.at(), problem })
     }
 
-    /// Waits for bytes, for the end, or for a new connection.
-    async fn receive(&mut self) -> Result<(), RexError> {
-        let Source::Open { body, skip } = &mut self.source else {
-            let span = self.span.clone();
-            return match self.open().instrument(span).await {
-                // The retries of the request itself have already respected `Retry-After`.
-                Err(error @ RexError::Server { retry_after: Some(_), .. }) => Err(error),
-                Err(error) if is_lost_connection(&error) => self.resume_later(error).await,
-                outcome => outcome,
-            };
-        };
-        match body.next().await {
-            Ok(Some(mut chunk)) => {
-                let skipped = chunk.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
-                *skip -= skipped as u64;
-                bytes::Buf::advance(&mut chunk, skipped);
-                if !chunk.is_empty() {
-                    self.accept(chunk);
-                }
-                Ok(())
-            }
-            Ok(None) => {
-                let short = *skip;
-                let arrived = self.position + (self.pending.len() + self.held.len()) as u64;
-                match self.end {
-                    Some(end) if arrived < end => {
-                        let problem = "the body ended early".to_owned();
-                        self.resume_later(RexError::Network { at: self.at(), problem, cause: None }).await
-                    }
-                    None if short > 0 => {
-                        let (offset, size) = (self.position, Some(self.position - short));
-                        Err(RexError::Range { at: self.at(), offset, size })
-                    }
-                    _ => {
-                        self.source = Source::Finished;
-                        Ok(())
-                    }
-                }
-            }
-            Err(error) if is_lost_connection(&error) => self.resume_later(error).await,
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Accepts a chunk. While the size is not known, its end is held back.
-    fn accept(&mut self, mut chunk: Bytes) {
-        if self.end.is_some() {
-            self.pending = chunk;
-            return;
-        }
-        let tail = chunk.split_off(chunk.len() - chunk.len().min(HELD_BACK));
-        // A copy, so that the end of a chunk does not keep all of it in memory.
-        let before = std::mem::replace(&mut self.held, Bytes::copy_from_slice(&tail));
-        let mut pending = BytesMut::with_capacity(before.len() + chunk.len());
-        pending.extend_from_slice(&before);
-        pending.extend_from_slice(&chunk);
-        self.pending = pending.freeze();
-    }
-
-    /// Notes a lost connection. It is an error when too many attempts in a row brought no byte.
-    async fn resume_later(&mut self, error: RexError) -> Result<(), RexError> {
-        self.close();
-        self.attempts_without_progress += 1;
-        if self.attempts_without_progress > MAX_ATTEMPTS_WITHOUT_PROGRESS {
-            return Err(error);
-        }
-        self.resumes += 1;
-        tracing::debug!(parent: &self.span, %error, position = self.position, "lost the connection of a blob; requesting the rest");
-        if self.attempts_without_progress > 1 {
-            wait_before_try(self.attempts_without_progress).await;
-        }
-        Ok(())
-    }
-
     /// Where the read stops, if that is known.
     fn stop(&self) -> Option<u64> {
         self.end.or_else(|| self.wanted())
@@ -342,9 +263,4 @@ impl Blob {
     fn invalid(&self, problem: String) -> RexError {
         RexError::Validation { at: self.at(), problem }
     }
-}
-
-/// Whether an error is a lost connection, after which the rest can be requested.
-fn is_lost_connection(error: &RexError) -> bool {
-    matches!(error, RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. })
 }

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use super::{Blob, Source};
 use crate::{
     client::{content_range::ContentRange, endpoint, exchange::is_html},
-    error::{Missing, RexError},
+    error::{At, Missing, RexError},
     http::{Bound, ErrorResponse, Protocol, Request, Response},
 };
 
@@ -13,7 +13,7 @@ impl Blob {
     /// Requests everything from `position` on, and checks that the response is that.
     pub(super) async fn open(&mut self) -> Result<(), RexError> {
         let first_time = self.media_type.is_empty();
-        // A read that makes progress may resume any number of times.
+        // The number of resumes has a bound of its own.
         self.call.reset_request_count();
         let range = match self.stop() {
             Some(end) => Some(format!("bytes={}-{}", self.position, end.saturating_sub(1))),
@@ -26,10 +26,11 @@ impl Blob {
             return Err(response.invalid("text/html came instead of a blob"));
         }
         match response.status().as_u16() {
+            200 => self.take_all(response, first_time),
             206 => self.take_part(response),
-            200..=299 => self.take_all(response, first_time),
             416 if first_time => self.past_the_end(response).await,
             416 => self.already_complete(&response),
+            // Other successes too: 203 is a blob that a proxy has changed, and 202 and 204 are none.
             _ => Err(ErrorResponse::read(response).await.into_error(Missing::Blob, self.digest.as_str())),
         }
     }
@@ -48,7 +49,8 @@ impl Blob {
         self.upstream.send(&request, &self.scope).await
     }
 
-    /// 206: its `Content-Range` must begin at `position`, and the size must be the same as before.
+    /// 206: its `Content-Range` must begin at `position`, its body must be as long as that range, and the size must be the same
+    /// as before.
     fn take_part(&mut self, response: Response) -> Result<(), RexError> {
         let range = response.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
         let Some(ContentRange { bytes: Some((first, last)), size }) = range else {
@@ -59,6 +61,10 @@ impl Blob {
             return Err(
                 response.invalid(format!("bytes from {asked} were asked for, and bytes {first}-{last} came"))
             );
+        }
+        let labelled = (last - first).saturating_add(1);
+        if let Some(length) = content_length(&response).filter(|length| *length != labelled) {
+            return Err(response.invalid(format!("bytes {first}-{last} with a Content-Length of {length}")));
         }
         self.learn(&response, size)?;
         if self.size.is_none() {
@@ -72,23 +78,24 @@ impl Blob {
             // The blob may go on after it.
             self.verifier = None;
         }
-        self.settle_end();
-        self.source = Source::Open { body: Box::new(response.into_body()?), skip: 0 };
+        self.settle_end()?;
+        let body = Box::new(response.into_body()?);
+        self.source = Source::Open { body, skip: 0, labelled: Some(labelled) };
         Ok(())
     }
 
     /// 200: the whole blob. The bytes before `position` are skipped; a read may resume like this only once.
     fn take_all(&mut self, response: Response, first_time: bool) -> Result<(), RexError> {
-        let size = response.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        self.learn(&response, size)?;
+        self.learn(&response, content_length(&response))?;
         if !first_time && self.position > 0 && std::mem::replace(&mut self.repeated, true) {
             return Err(response.invalid("it ignores ranges, and the connection broke more than once"));
         }
         if let Some(size) = self.size.filter(|size| self.position > *size) {
-            return Err(RexError::Range { at: response.at(), offset: self.position, size: Some(size) });
+            return Err(self.ends_before_position(response.at(), size));
         }
-        self.settle_end();
-        self.source = Source::Open { body: Box::new(response.into_body()?), skip: self.position };
+        self.settle_end()?;
+        let body = Box::new(response.into_body()?);
+        self.source = Source::Open { body, skip: self.position, labelled: None };
         Ok(())
     }
 
@@ -102,16 +109,18 @@ impl Blob {
             Some(size) => Some(size),
             None => {
                 let head = self.request(Method::HEAD, None).await?;
-                let length = head.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-                length.filter(|_| head.status().is_success())
+                content_length(&head).filter(|_| head.status().is_success())
             }
         };
+        if let Some(size) = size.filter(|size| *size > self.position) {
+            return Err(self.refused_range(at, size));
+        }
         if size != Some(self.position) {
             return Err(RexError::Range { at, offset: self.position, size });
         }
         self.size = size;
         self.media_type = "application/octet-stream".to_owned();
-        self.settle_end();
+        self.settle_end()?;
         self.source = Source::Finished;
         Ok(())
     }
@@ -121,6 +130,9 @@ impl Blob {
     fn already_complete(&mut self, response: &Response) -> Result<(), RexError> {
         let range = response.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
         let size = range.and_then(|range| range.size).unwrap_or(self.position);
+        if size > self.position {
+            return Err(self.refused_range(response.at(), size));
+        }
         let announced = self.size.map(|size| format!("{size} bytes were announced for ")).unwrap_or_default();
         if self.verifier.is_none() || size != self.position {
             let problem = format!("{announced}{}, and it ends after {size}", self.digest);
@@ -150,13 +162,38 @@ impl Blob {
         Ok(())
     }
 
-    fn settle_end(&mut self) {
-        if let Some(size) = self.size {
-            let end = self.wanted().map_or(size, |wanted| wanted.min(size));
-            if end < size {
-                self.verifier = None;
-            }
-            self.end = Some(end);
+    /// Computes the end from the size. An end that was announced before must not change.
+    fn settle_end(&mut self) -> Result<(), RexError> {
+        let Some(size) = self.size else { return Ok(()) };
+        let end = self.wanted().map_or(size, |wanted| wanted.min(size));
+        if self.end.is_some_and(|announced| announced != end) {
+            let problem = format!("more bytes of {} were announced than the {size} that it has", self.digest);
+            return Err(RexError::Integrity { at: self.at(), problem });
         }
+        if end < size {
+            self.verifier = None;
+        }
+        self.end = Some(end);
+        Ok(())
     }
+
+    /// The blob has fewer bytes than `position`. If none was returned, the caller's offset is past the end. Otherwise the blob
+    /// has become shorter.
+    pub(super) fn ends_before_position(&self, at: At, size: u64) -> RexError {
+        let offset = self.position;
+        if offset == self.range.offset {
+            return RexError::Range { at, offset, size: Some(size) };
+        }
+        let problem = format!("{offset} bytes of {} were received, and now it has {size}", self.digest);
+        RexError::Integrity { at, problem }
+    }
+
+    fn refused_range(&self, at: At, size: u64) -> RexError {
+        let problem = format!("status 416 for bytes from {}, although the blob has {size}", self.position);
+        RexError::Validation { at, problem }
+    }
+}
+
+fn content_length(response: &Response) -> Option<u64> {
+    response.header(header::CONTENT_LENGTH)?.parse().ok()
 }
