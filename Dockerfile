@@ -3,10 +3,14 @@
 # The image needs one base, for the build. The final image holds the binary and the few files of that base which it uses.
 # It runs with the glibc that it was linked with.
 
-# Debian 12 with Rust, a C compiler and make. jemalloc and aws-lc need the last two.
-ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
+# Debian 12 with Rust, a C compiler and make. jemalloc and aws-lc need the last two. The digest is what counts: a tag can move.
+# tests/image/bases refuses a base without one.
+ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /build
+
+# It keeps the names and versions of all crates in the binary, where scanners read them.
+RUN command -v cargo-auditable || cargo install --locked cargo-auditable@0.7.7
 
 # Build the dependencies with empty sources first. This layer is built again only when the manifest changes.
 # .cargo holds jemalloc's settings, which are compiled in.
@@ -16,13 +20,13 @@ COPY proto proto
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked --features jemalloc \
+    && cargo auditable build --release --locked --features jemalloc \
     && rm -r src
 
 COPY . .
 # COPY keeps modification times. cargo skips files that are older than its last build, so make all of them newer.
 RUN find build.rs proto src -type f -exec touch {} + \
-    && cargo build --release --locked --features jemalloc
+    && cargo auditable build --release --locked --features jemalloc
 
 # The files of the final image: the binary, its libraries, CA certificates, user 65532, and name resolution through
 # /etc/hosts and DNS. Scanners read the package versions from /var/lib/dpkg/status.d.

@@ -68,7 +68,9 @@ impl fmt::Display for Missing {
 /// Which of the service's own time limits ran out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// The time to connect, TLS handshake included.
+    /// The time to look up the addresses of a host.
+    Lookup,
+    /// The time to connect, name lookup and TLS handshake included.
     Connect,
     /// The time to the head of a response.
     Headers,
@@ -81,6 +83,7 @@ pub enum Wait {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Lookup => "no response to the name lookup",
             Self::Connect => "no connection",
             Self::Headers => "no response",
             Self::Body => "no further bytes of the body",

@@ -35,6 +35,9 @@ mod part_file;
 mod serve;
 mod wiring;
 
+/// What `build.rs` has listed.
+const LICENSES: &str = include_str!(concat!(env!("OUT_DIR"), "/licenses.txt"));
+
 /// A gRPC service in front of container registries.
 #[derive(Debug, Parser)]
 #[command(name = "rexd", version, about, propagate_version = true, arg_required_else_help = true)]
@@ -76,6 +79,8 @@ enum Command {
     },
     /// Print the manual page
     Man,
+    /// Print the crates that the binary is made of, with version and licence, one per line
+    Licenses,
     /// Print the version
     Version,
 }
@@ -101,6 +106,7 @@ fn complain(message: &str, code: u8) -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Schema => print(&format!("{:#}\n", crate::config::schema())),
+        Command::Licenses => print(LICENSES),
         Command::Version => print(&format!("rexd {}\n", env!("CARGO_PKG_VERSION"))),
         Command::Man => {
             let mut page = Vec::new();
@@ -139,6 +145,7 @@ async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
         | Command::Schema
         | Command::Completions { .. }
         | Command::Man
+        | Command::Licenses
         | Command::Version => Ok(()),
     };
     // The exporter's last batch is sent from a thread that may block.

@@ -110,7 +110,7 @@ impl Client {
         options: &ManifestOptions,
         call: &CallContext,
     ) -> Result<Manifest, RexError> {
-        let upstream = self.upstream(&target.registry)?;
+        let upstream = self.upstream(&target.registry).await?;
         let pull = Pull {
             upstream: &upstream,
             target,

@@ -3,12 +3,11 @@
 //! A [`Client`] holds an `Upstream` for each registry that it may reach. An operation takes its URL from `endpoint`, sends
 //! its request through the upstream, and checks that the response is what it asked for.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
-use moka::sync::Cache;
-
+use self::unlisted_registries::UnlistedRegistries;
 use crate::{
-    error::{At, RexError},
+    error::RexError,
     oci::{Registry, Repository},
     upstream::Upstream,
 };
@@ -23,6 +22,7 @@ mod page;
 mod page_query;
 mod page_token;
 mod ping;
+mod unlisted_registries;
 
 pub use crate::{
     auth::{AuthScheme, CredentialSource},
@@ -36,15 +36,7 @@ pub use manifest::{Accept, Document, Manifest, ManifestOptions};
 pub use page::{Page, PageRequest};
 pub use page_token::PageToken;
 pub use ping::PingResponse;
-
-/// The most unlisted registries that stay connected. Each takes some sockets and a few MiB.
-const MAX_UNLISTED: u64 = 64;
-
-/// An unlisted registry that is not used for this long is dropped, with its connections and tokens.
-const FORGET_UNLISTED: Duration = Duration::from_secs(10 * 60);
-
-/// Makes the settings of a registry that the configuration does not list.
-pub type Unlisted = Box<dyn Fn(&Registry) -> Option<Settings> + Send + Sync>;
+pub use unlisted_registries::Unlisted;
 
 /// Limits on what a registry may send.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +70,7 @@ pub enum Listing {
 /// A client of the OCI Distribution API for a set of registries.
 pub struct Client {
     listed: HashMap<Registry, Arc<Upstream>>,
-    unlisted: Unlisted,
-    kept: Cache<Registry, Arc<Upstream>>,
+    unlisted: UnlistedRegistries,
     limits: Limits,
 }
 
@@ -100,22 +91,13 @@ impl Client {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let kept = Cache::builder().max_capacity(MAX_UNLISTED).time_to_idle(FORGET_UNLISTED).build();
-        Ok(Self { listed: upstreams, unlisted, kept, limits })
+        Ok(Self { listed: upstreams, unlisted: UnlistedRegistries::new(unlisted), limits })
     }
 
-    fn upstream(&self, registry: &Registry) -> Result<Arc<Upstream>, RexError> {
-        if let Some(upstream) = self.listed.get(registry) {
-            return Ok(Arc::clone(upstream));
+    async fn upstream(&self, registry: &Registry) -> Result<Arc<Upstream>, RexError> {
+        match self.listed.get(registry) {
+            Some(upstream) => Ok(Arc::clone(upstream)),
+            None => self.unlisted.get(registry).await,
         }
-        let refuse = |problem: String| RexError::RegistryNotAllowed {
-            at: At { registry: registry.to_string(), ..At::default() },
-            problem,
-        };
-        let made = self.kept.try_get_with(registry.clone(), || {
-            let settings = (self.unlisted)(registry).ok_or_else(|| "it is not listed".to_owned())?;
-            Upstream::new(settings).map(Arc::new).map_err(|error| error.problem)
-        });
-        made.map_err(|problem: Arc<String>| refuse((*problem).clone()))
     }
 }

@@ -55,7 +55,7 @@ impl Client {
             Listing::Catalog(registry) => registry,
             Listing::Tags(target) => &target.registry,
         };
-        let upstream = self.upstream(registry)?;
+        let upstream = self.upstream(registry).await?;
         let scope = match &request.listing {
             Listing::Catalog(registry) if registry.is_docker_hub() => {
                 let at = At { registry: registry.to_string(), ..At::default() };

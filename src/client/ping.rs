@@ -32,7 +32,7 @@ pub struct PingResponse {
 impl Client {
     /// Checks that a registry responds and accepts the sign-in (end-1).
     pub async fn ping(&self, registry: &Registry, call: &CallContext) -> Result<PingResponse, RexError> {
-        let upstream = self.upstream(registry)?;
+        let upstream = self.upstream(registry).await?;
         let request = get(upstream.base(), HeaderMap::new(), upstream.at(None), call);
         let (response, scheme) = upstream.send_with_scheme(&request, &Scope::Ping).await?;
         if response.status().as_u16() == 404 {

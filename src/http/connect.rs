@@ -1,6 +1,7 @@
 //! Connections: the reqwest clients of one registry, with its certificates, its proxy and its limits.
 //!
-//! There are three pairs of clients, one for each level of [`Trust`], because the address guard is part of a connection.
+//! There are three pairs of clients, one for each level of [`Trust`], because the address guard is part of a connection. An
+//! unlisted registry has only the strictest pair.
 //! Only the registry's own pair presents the client certificate. In each pair, one client speaks HTTP/1.1 and is for
 //! blobs: three stalled readers would use up hyper's shared HTTP/2 window and starve all other requests (hyper#2899). The
 //! other client uses the version that ALPN negotiates. Proxies come from the configuration only: a proxy variable in the
@@ -12,7 +13,7 @@ use reqwest::{Certificate, Client, Identity, redirect};
 use secrecy::ExposeSecret as _;
 
 use super::{
-    egress::{GuardedResolver, Trust},
+    egress::{GuardedResolver, Lookups, Trust},
     failure,
     request::Protocol,
     settings::{Proxy, Settings, SetupError},
@@ -33,7 +34,7 @@ pub(super) struct Clients {
     public: Pair,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pair {
     http1: Client,
     any: Client,
@@ -43,16 +44,22 @@ impl Clients {
     pub(super) fn new(registry: &Registry, settings: &Settings) -> Result<Self, SetupError> {
         let fail = |problem| SetupError { registry: registry.to_string(), problem };
         let files = Files::read(settings).map_err(fail)?;
+        let lookups = Lookups::new(settings.listed, settings.connect_timeout);
         let pair = |trust| {
             Ok(Pair {
-                http1: files.client(settings, trust, Protocol::Http1)?,
-                any: files.client(settings, trust, Protocol::Any)?,
+                http1: files.client(settings, &lookups, trust, Protocol::Http1)?,
+                any: files.client(settings, &lookups, trust, Protocol::Any)?,
             })
         };
+        let public = pair(Trust::Public).map_err(fail)?;
+        if !settings.listed {
+            // The operator names no origin of it, and callers can make the service set up many of them.
+            return Ok(Self { registry: public.clone(), configured: public.clone(), public });
+        }
         Ok(Self {
             registry: pair(Trust::Registry).map_err(fail)?,
             configured: pair(Trust::Configured).map_err(fail)?,
-            public: pair(Trust::Public).map_err(fail)?,
+            public,
         })
     }
 
@@ -109,8 +116,15 @@ impl Files {
         Ok(Self { roots, identity, proxy })
     }
 
-    fn client(&self, settings: &Settings, trust: Trust, protocol: Protocol) -> Result<Client, String> {
+    fn client(
+        &self,
+        settings: &Settings,
+        lookups: &Lookups,
+        trust: Trust,
+        protocol: Protocol,
+    ) -> Result<Client, String> {
         let proxy_host = settings.proxy.as_ref().and_then(|proxy| proxy.url.host_str()).map(str::to_owned);
+        let resolver = GuardedResolver { lookups: lookups.clone(), proxy_host, trust };
         let mut builder = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -120,7 +134,7 @@ impl Files {
             .connect_timeout(settings.connect_timeout)
             .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
-            .dns_resolver(Arc::new(GuardedResolver { proxy_host, trust }));
+            .dns_resolver(Arc::new(resolver));
         if !self.roots.is_empty() {
             builder = builder.tls_certs_merge(self.roots.iter().cloned());
         }

@@ -2,11 +2,14 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use super::egress::AddressRefused;
+use super::egress::{AddressRefused, LookupError};
 use crate::error::{At, RexError, Wait};
 
 /// The text of rustls' error when the peer refused the handshake.
 const TLS_ALERT: &str = "received fatal alert";
+
+/// When a call may try again that needed a name lookup while too many were in progress.
+const RETRY_AFTER_BUSY: Duration = Duration::from_secs(1);
 
 /// The error for the caller. `connect` and `idle` are the limits that a timeout may have reached.
 pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duration) -> RexError {
@@ -14,6 +17,15 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
     let error = error.without_url();
     if let Some(refused) = find::<AddressRefused>(&error) {
         return RexError::RegistryNotAllowed { at, problem: refused.to_string() };
+    }
+    match find::<LookupError>(&error) {
+        Some(LookupError::Busy(problem)) => {
+            return RexError::Overloaded { problem: problem.clone(), retry_after: RETRY_AFTER_BUSY };
+        }
+        Some(LookupError::Timeout { limit }) => {
+            return RexError::Timeout { at, wait: Wait::Lookup, limit: *limit };
+        }
+        Some(LookupError::Failed(_)) | None => {}
     }
     if error.is_timeout() {
         let (wait, limit) = if error.is_connect() { (Wait::Connect, connect) } else { (Wait::Body, idle) };
@@ -34,7 +46,7 @@ pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duratio
 pub(super) fn is_transient(error: &RexError) -> bool {
     match error {
         RexError::Network { cause, .. } => cause.as_ref().is_none_or(|cause| !is_tls(cause.as_ref())),
-        RexError::Timeout { wait, .. } => *wait == Wait::Connect,
+        RexError::Timeout { wait, .. } => matches!(wait, Wait::Lookup | Wait::Connect),
         RexError::Server { at, .. } => at.http_status.is_some_and(is_transient_status),
         RexError::InvalidArgument { .. }
         | RexError::CallerUnknown { .. }
@@ -88,3 +100,7 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
     }
     None
 }
+
+#[cfg(test)]
+#[path = "failure_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 
 mod content;
 mod fault;
+mod licenses;
 mod registry;
 mod resume;
 mod scripted;

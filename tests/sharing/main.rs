@@ -1,12 +1,13 @@
 //! Callers that share one registry: what one of them does at its own pace, or a thousand times, does not keep the others from
 //! the registry.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod blobs;
 mod fairness;
 mod gated;
 #[path = "../support/mod.rs"]
 mod support;
+mod unlisted;
 
 use std::time::Duration;
 

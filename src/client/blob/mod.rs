@@ -86,7 +86,7 @@ impl Client {
         call: CallContext,
     ) -> Result<Blob, RexError> {
         let mut blob = Blob {
-            upstream: self.upstream(&target.registry)?,
+            upstream: self.upstream(&target.registry).await?,
             target: target.clone(),
             scope: Scope::Pull(target.repository.clone()),
             digest: digest.clone(),

@@ -11,15 +11,19 @@
 //!
 //! `guard` checks literal addresses on the parsed host, because they never reach the resolver. By then the WHATWG URL
 //! parser has turned `2130706433`, `127.1` and `0x7f.1` into addresses. `resolver` checks names: it filters every
-//! address that the system resolver returns.
+//! address that the system resolver returns. `lookups` bounds how many lookups are in progress.
 
 mod address;
 mod guard;
+mod lookups;
 mod origin;
 mod resolver;
 
 pub use address::AddressClass;
 pub(super) use guard::Guard;
 pub(crate) use guard::Trust;
+#[cfg(test)]
+pub(super) use lookups::{Bound, SystemResolver};
+pub(super) use lookups::{LookupError, Lookups};
 pub use origin::Origin;
 pub(super) use resolver::{AddressRefused, GuardedResolver};

@@ -7,11 +7,12 @@ use std::{error::Error, fmt, net::SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::{address::AddressClass, guard::Trust};
+use super::{address::AddressClass, guard::Trust, lookups::Lookups};
 
 /// Resolves names and drops every address that the connection may not use.
-#[derive(Debug)]
 pub(in crate::http) struct GuardedResolver {
+    /// The lookups of the registry that the connections belong to.
+    pub(in crate::http) lookups: Lookups,
     /// The host of the forward proxy. It may have a private address on every connection.
     pub(in crate::http) proxy_host: Option<String>,
     /// How far the origins are trusted that these connections go to.
@@ -22,9 +23,10 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_owned();
         let may_be_private = self.trust != Trust::Public || self.proxy_host.as_deref() == Some(host.as_str());
+        let lookups = self.lookups.clone();
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let allowed = filter(&host, addresses, may_be_private)?;
+            let addresses = lookups.look_up(&host).await?;
+            let allowed = filter(&host, addresses.iter().copied(), may_be_private)?;
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
