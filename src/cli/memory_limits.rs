@@ -10,8 +10,8 @@ use crate::{
     memory::{MemoryBudget, MemoryLimits},
 };
 
-/// The budget without a configured one and without a limit of the cgroup.
-const DEFAULT_BYTES: usize = 256 * 1024 * 1024;
+/// The budget without a configured one and without a limit of the cgroup: room for `max_streams` (1,000) of blobs.
+const DEFAULT_BYTES: usize = 1024 * 1024 * 1024;
 
 /// A budget is at least this large; the configuration accepts no less either.
 const MIN_BYTES: usize = 1024 * 1024;

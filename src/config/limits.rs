@@ -28,7 +28,7 @@ pub struct Limits {
     pub max_streams: usize,
     /// Memory that all calls together may hold, in bytes: requests that arrive, documents that are read from registries,
     /// responses until their last byte has left, blob streams. The default is half of the memory limit of the process' cgroup,
-    /// or 256 MiB if there is none.
+    /// or 1 GiB if there is none.
     #[schemars(range(min = 1_048_576, max = 1_099_511_627_776_u64))]
     pub memory_bytes: Option<usize>,
     /// The part of `memory_bytes` that the calls of one peer address may hold. The default is half. Set it to `memory_bytes`

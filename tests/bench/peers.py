@@ -67,6 +67,7 @@ MANY_BLOBS = {**REGISTRY, "max_concurrent_blobs": 10_000}
 LIMITS = {
     "max_streams": 2000,
     "memory_bytes": 1 << 30,
+    "memory_bytes_per_peer": 1 << 30,
     "max_connections_per_peer": 10_000,
     "write_stall_timeout": "10m",
 }
