@@ -126,7 +126,7 @@ pub enum RexError {
     },
 
     /// The service requires callers to identify themselves, and the call has no valid credential.
-    #[error("caller unknown: {problem}")]
+    #[error("unknown caller: {problem}")]
     CallerUnknown {
         /// What the call presented, and what it must present.
         problem: String,
@@ -213,7 +213,7 @@ pub enum RexError {
     RateLimit {
         /// Where.
         at: At,
-        /// What `Retry-After` said.
+        /// The delay in `Retry-After`.
         retry_after: Option<Duration>,
     },
 
@@ -222,7 +222,7 @@ pub enum RexError {
     Server {
         /// Where.
         at: At,
-        /// What `Retry-After` said.
+        /// The delay in `Retry-After`.
         retry_after: Option<Duration>,
     },
 

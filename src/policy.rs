@@ -17,7 +17,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// A policy that admits the listed registries, and every other one if `allow_unlisted`.
+    /// A policy that admits the listed registries, and also every other one if `allow_unlisted` is set.
     #[must_use]
     pub fn new(default_registry: Option<Registry>, listed: HashSet<Registry>, allow_unlisted: bool) -> Self {
         Self { default_registry, listed, allow_unlisted }
@@ -40,7 +40,7 @@ impl Policy {
         registry: &Registry,
         resource: Resource<'_>,
     ) -> Result<(), RexError> {
-        // First, so that a caller does not learn what else is configured.
+        // First, so that a caller cannot find out which registries are configured.
         caller.admit(registry, resource)?;
         if !self.allow_unlisted && !self.listed.contains(registry) {
             return Err(RexError::RegistryNotAllowed {
@@ -53,10 +53,10 @@ impl Policy {
     }
 }
 
-/// What a call reads, as far as grants distinguish it.
+/// What a call reads. Grants distinguish these kinds.
 #[derive(Debug, Clone, Copy)]
 pub enum Resource<'a> {
-    /// Whether the registry responds; none of its content.
+    /// Whether the registry responds, without any content.
     Ping,
     /// The names of all repositories.
     Catalog,
@@ -85,7 +85,7 @@ impl Caller {
         Self { limits, ..self }
     }
 
-    /// The caller of every call when no callers are configured. It may read whatever the service may.
+    /// The caller of every call when no callers are configured. It may read everything that the service may.
     #[must_use]
     pub fn anybody() -> Self {
         Self::new("anybody", vec![Grant::Everything])
@@ -109,7 +109,7 @@ impl Caller {
         }
         let (repository, what) = match resource {
             Resource::Ping => (None, "the registry"),
-            Resource::Catalog => (None, "the whole registry, which a catalog names"),
+            Resource::Catalog => (None, "the catalog of the registry"),
             Resource::Repository(repository) => (Some(repository.to_string()), "the repository"),
         };
         Err(RexError::CallerNotAllowed {
@@ -138,7 +138,7 @@ pub struct CallerLimits {
 /// What a caller may read, in the form of the configuration: `ghcr.io`, `ghcr.io/org/`, `ghcr.io/org/app`, or `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// Whatever the service may read.
+    /// Everything that the service may read.
     Everything,
     /// A registry: its catalog, and every repository.
     Registry(Registry),
@@ -273,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_the_default_one_changes_no_grant() {
+    fn a_default_port_does_not_change_a_grant() {
         for granted in ["ghcr.io", "ghcr.io:443", "ghcr.io:0443"] {
             let caller = caller(&[&format!("{granted}/org/")]);
-            for asked in ["ghcr.io", "ghcr.io:443", "GHCR.IO:0443"] {
-                assert!(may_read(&caller, asked, "org/app"), "{granted} and {asked}");
-                assert!(!may_read(&caller, asked, "other/app"), "{granted} and {asked}");
+            for name in ["ghcr.io", "ghcr.io:443", "GHCR.IO:0443"] {
+                assert!(may_read(&caller, name, "org/app"), "{granted} and {name}");
+                assert!(!may_read(&caller, name, "other/app"), "{granted} and {name}");
             }
             assert!(!may_read(&caller, "ghcr.io:4430", "org/app"), "{granted}");
         }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_star_grants_whatever_the_service_may_read() {
+    fn a_star_grants_everything_that_the_service_may_read() {
         let caller = caller(&["*"]);
         assert!(may_list(&caller, "ghcr.io") && may_read(&caller, "quay.io", "org/app"));
         let policy = Policy::new(None, HashSet::from(["ghcr.io".parse().unwrap()]), false);

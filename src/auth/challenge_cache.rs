@@ -111,29 +111,29 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn callers_that_wait_share_one_outcome_even_a_failure() {
-        let (cache, asked) = (ChallengeCache::default(), AtomicU32::new(0));
+        let (cache, requests) = (ChallengeCache::default(), AtomicU32::new(0));
         let hang = || async {
-            asked.fetch_add(1, SeqCst);
+            requests.fetch_add(1, SeqCst);
             tokio::time::sleep(Duration::from_secs(30)).await;
             Err(RexError::invalid("registry", "hangs"))
         };
         let began = Instant::now();
         let outcomes = tokio::join!(cache.ask(hang()), cache.ask(hang()), cache.ask(hang()));
         assert!(outcomes.0.is_err() && outcomes.1.is_err() && outcomes.2.is_err());
-        assert_eq!(asked.load(SeqCst), 1);
+        assert_eq!(requests.load(SeqCst), 1);
         assert!(began.elapsed() < Duration::from_secs(31));
         assert!(!cache.is_recent(), "a failure says nothing about challenges");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_a_registry_asks_for_nothing_is_believed_for_a_minute() {
+    async fn a_response_without_a_challenge_is_valid_for_a_minute() {
         let cache = ChallengeCache::default();
         assert_eq!(cache.ask(async { Ok(None) }).await.unwrap(), None);
         assert!(cache.is_recent());
         tokio::time::advance(VALID_FOR).await;
         assert!(!cache.is_recent());
-        let asked = cache.ask(async { Ok(Some(Challenge::Basic)) }).await;
-        assert_eq!(asked.unwrap(), Some(Challenge::Basic));
+        let outcome = cache.ask(async { Ok(Some(Challenge::Basic)) }).await;
+        assert_eq!(outcome.unwrap(), Some(Challenge::Basic));
     }
 
     #[tokio::test(start_paused = true)]

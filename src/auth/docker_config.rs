@@ -204,7 +204,7 @@ fn label_matches(pattern: &[u8], label: &[u8]) -> bool {
                 star = Some((p, l));
                 p += 1;
             }
-            Some(wanted) if wanted == byte || *wanted == b'?' => {
+            Some(expected) if expected == byte || *expected == b'?' => {
                 p += 1;
                 l += 1;
             }

@@ -47,7 +47,7 @@ enum Sent {
 }
 
 impl<'a> SignIn<'a> {
-    /// Prepares the first request. Asks `/v2/` for the challenge when there are credentials and no challenge is known yet.
+    /// Prepares the first request. Requests the challenge of `/v2/` if there are credentials and no challenge is known yet.
     pub(crate) async fn begin(
         auth: &'a Authenticator,
         scope: &'a Scope,
@@ -69,7 +69,7 @@ impl<'a> SignIn<'a> {
         if let Some(Secret::Bearer(token)) = sign_in.credential.as_ref().map(Credential::secret) {
             sign_in.sent = Sent::Static(sign_in.bearer(token)?);
             if *scope == Scope::Ping && !auth.challenges().is_recent() {
-                // The token is sent without a challenge. Ping reports what the registry would ask for.
+                // The token is sent without a challenge. Ping reports what the registry would require.
                 auth.ask_for_challenge(call).await?;
             }
             return Ok(sign_in);
@@ -126,7 +126,7 @@ impl<'a> SignIn<'a> {
         self.auth.challenges().store(self.scope, challenge);
     }
 
-    /// Notes that the registry accepted the request. If Basic worked for the catalog after a token did not, the next page
+    /// Records that the registry accepted the request. If Basic worked for the catalog after a token did not, the next page
     /// begins with Basic, without a token exchange.
     pub(crate) fn accepted(&self) {
         if matches!(self.sent, Sent::Basic(_)) && *self.scope == Scope::Catalog {
@@ -166,8 +166,8 @@ impl<'a> SignIn<'a> {
                 }
             }
             (Sent::Basic(_), Some(challenge @ Challenge::Bearer(_)))
-                // For the catalog, Basic was sent either because a token was refused, or because an earlier page was
-                // served with it; only then is a token new.
+                // For the catalog, Basic was sent either because a token was refused, or because it worked for an earlier
+                // page. Only in the second case, a token is something new to send.
                 if *self.scope != Scope::Catalog || self.changes == 1 =>
             {
                 self.meet(&challenge, None).await?;

@@ -19,14 +19,14 @@ pub use self::limiter::{CallKind, CallerLimiter, CallerPermit};
 use self::tokens::{PresentedToken, Tokens};
 use crate::{error::RexError, policy::Caller, reloaded_file::ReloadedFile};
 
-/// How calls of a caller are recognised.
+/// How calls of a caller are identified.
 #[derive(Debug, Clone)]
 pub enum Identity {
     /// By a token in `authorization: Bearer` that is a line of this file.
     TokenFile(PathBuf),
     /// By a verified certificate with one of these DNS names or URIs as subject alternative name.
     CertificateNames(BTreeSet<String>),
-    /// By having neither a token nor a certificate of another caller.
+    /// By having neither a token nor a certificate of a configured caller.
     Anonymous,
 }
 
@@ -67,7 +67,7 @@ impl From<Caller> for Identified {
     }
 }
 
-/// What identifies a call as one of a caller.
+/// What identifies a call as one from a caller.
 #[derive(Debug)]
 enum Proof {
     Tokens(ReloadedFile<Tokens>),
@@ -76,7 +76,7 @@ enum Proof {
 }
 
 impl Callers {
-    /// Every call is accepted, and may read whatever the service may.
+    /// Every call is accepted, and may read everything that the service may.
     #[must_use]
     pub fn anybody() -> Self {
         Self::Anybody(Caller::anybody())
@@ -148,7 +148,7 @@ impl KnownCallers {
         }
         match (found, presented, anonymous) {
             (Some(caller), ..) | (None, None, Some(caller)) => Ok(caller.clone()),
-            (None, Some(_), _) => Err(refuse("the token belongs to no caller of this service")),
+            (None, Some(_), _) => Err(refuse("the token does not belong to any caller of this service")),
             (None, None, None) => Err(refuse(
                 "the call has no credentials; send the caller's token as `authorization: Bearer …`, or use a client \
                  certificate that names a caller",

@@ -18,7 +18,7 @@ type Hash = [u8; 32];
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     hashes: HashSet<Hash>,
-    /// What is wrong with lines that are not tokens. Never quotes a line.
+    /// The problems of lines that are not tokens. They never quote a line.
     problems: Vec<String>,
 }
 
@@ -70,10 +70,10 @@ impl Tokens {
 impl PresentedToken {
     /// Reads the value of `authorization`: `Bearer` and a token (RFC 6750, section 2.1).
     pub(super) fn parse(authorization: &[u8]) -> Result<Self, &'static str> {
-        const WANTED: &str = "the credentials must be `Bearer` and the caller's token";
-        let (scheme, token) = authorization.split_at_checked("Bearer ".len()).ok_or(WANTED)?;
+        const EXPECTED: &str = "the credentials must be `Bearer` and the caller's token";
+        let (scheme, token) = authorization.split_at_checked("Bearer ".len()).ok_or(EXPECTED)?;
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return Err(WANTED);
+            return Err(EXPECTED);
         }
         Ok(Self(hash(token.trim_ascii())))
     }
@@ -131,13 +131,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_commented_out_is_no_token() {
+    fn a_line_that_is_commented_out_is_not_a_token() {
         for comment in [format!("# {OLD}"), format!("#{OLD}"), format!("  #{OLD}"), "# a note".to_owned()] {
             let file = format!("{comment}\n{NEW}\n");
             assert_eq!(Tokens::parse(file.as_bytes()).unwrap().problem(), None);
             assert!(accepts(&file, &format!("Bearer {NEW}")), "{file:?}");
-            for shown in [OLD.to_owned(), format!("#{OLD}"), format!("# {OLD}")] {
-                assert!(!accepts(&file, &format!("Bearer {shown}")), "{file:?}");
+            for token in [OLD.to_owned(), format!("#{OLD}"), format!("# {OLD}")] {
+                assert!(!accepts(&file, &format!("Bearer {token}")), "{file:?}");
             }
         }
     }

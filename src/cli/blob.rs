@@ -64,14 +64,14 @@ pub(super) async fn blob(args: BlobArgs) -> Result<(), Failure> {
     }
 }
 
-/// The bytes of a blob on their way from the service to a file.
+/// A download of a blob from the service to a file.
 struct Download<'a> {
     client: RegistryServiceClient<Channel>,
     server: &'a ServerArgs,
     request: StreamBlobRequest,
 }
 
-/// Why a stream did not come to its end.
+/// Why a stream ended early.
 enum StreamError {
     /// The service ended it.
     Status(Status),
@@ -97,7 +97,7 @@ impl Download<'_> {
         let mut part = PartFile::open(name, &digest)?;
         let resumed_at = part.len();
         if resumed_at > 0 {
-            eprintln!("resuming at byte {resumed_at}: {} is there", part_of(name).display());
+            eprintln!("resuming at byte {resumed_at}: found {}", part_of(name).display());
             let offset = i64::try_from(resumed_at).map_err(Failure::failed)?;
             match self.receive(offset, |bytes| part.write(bytes)).await {
                 Ok(()) if part.matches() => return part.finish(),

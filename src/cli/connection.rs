@@ -36,7 +36,7 @@ pub(super) struct ServerArgs {
     timeout: Option<Duration>,
 }
 
-/// Reads the address. Plaintext is assumed on loopback alone, so that a token never leaves the host by mistake.
+/// Parses the address. Plaintext is assumed only on loopback, so that a token never leaves the host by mistake.
 fn server_url(text: &str) -> Result<String, String> {
     match text.split_once("://") {
         Some(("http" | "https", _)) => Ok(text.to_owned()),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_with_a_scheme_is_taken_unchanged() {
+    fn an_address_with_a_scheme_is_used_unchanged() {
         for address in ["http://rexd.internal:50051", "https://127.0.0.1:50051"] {
             assert_eq!(server_url(address), Ok(address.to_owned()));
         }

@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// What the sample registry is called in requests; its real address is a free port.
+/// The sample registry's name in requests; its real address is a free port.
 const REGISTRY: &str = "demo.local";
 
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
         }
     }));
     if moved {
-        print(&format!("{} is taken; this demo listens on {address}\n", args.listen))?;
+        print(&format!("{} is in use; this demo listens on {address}\n", args.listen))?;
     }
     print(&format!("A sample registry, called {REGISTRY}, and rexd in front of it on {address}.\n"))?;
     Tour { address, client: connect(address).await? }.all().await?;
@@ -83,7 +83,7 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
 fn config(registry: SocketAddr) -> Result<Config, Failure> {
     let environment = [
         ("REXD_REGISTRIES".to_owned(), format!("{{{REGISTRY}: {{url: \"http://{registry}\"}}}}")),
-        // A demo has no load balancer to wait for.
+        // A demo has no load balancer that needs time to react.
         ("REXD_LIMITS__DRAIN_PAUSE".to_owned(), "1ms".to_owned()),
         ("REXD_LIMITS__DRAIN_GRACE".to_owned(), "5s".to_owned()),
     ];
@@ -97,7 +97,7 @@ async fn connect(address: SocketAddr) -> Result<RegistryServiceClient<Channel>, 
     Ok(RegistryServiceClient::new(endpoint.connect().await.map_err(Failure::failed)?))
 }
 
-/// The five RPCs, each shown as a request to paste and what it returned.
+/// Calls the five RPCs; shows each as a command to paste, with the result.
 struct Tour {
     address: SocketAddr,
     client: RegistryServiceClient<Channel>,
@@ -117,7 +117,7 @@ impl Tour {
         self.show("Ping", &format!(r#"{{"registry":"{REGISTRY}"}}"#))?;
         let response = self.client.ping(request).await.map_err(status_failure)?.into_inner();
         print(&format!(
-            "  {} answers with API {:?}, and asks for no sign-in\n",
+            "  {} responds with API {:?} and requires no sign-in\n",
             response.registry, response.api_version
         ))
     }

@@ -1,9 +1,9 @@
 //! Why a command failed, and with which exit code the process ends.
 
-/// How a command ended short of success.
+/// Why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was tried, and failed: exit code 1.
+    /// The command failed: exit code 1.
     Failed(String),
     /// The command line or the configuration is wrong: exit code 2.
     Usage(String),

@@ -30,7 +30,7 @@ impl Image {
         };
         if repository.is_empty() {
             return Err(Failure::Usage(format!(
-                "{text:?} names no repository; write registry/repository[:tag]"
+                "{text:?} has no repository; write registry/repository[:tag]"
             )));
         }
         Ok(Self {

@@ -1,4 +1,4 @@
-//! The memory budget of the service: what the configuration says, or a share of the memory that its cgroup allows.
+//! The memory budget of the service: the configured one, or a share of the memory limit of its cgroup.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
 /// The budget without a configured one and without a limit of the cgroup: room for `max_streams` (1,000) of blobs.
 const DEFAULT_BYTES: usize = 1024 * 1024 * 1024;
 
-/// A budget is at least this large; the configuration accepts no less either.
+/// The minimum budget; the configuration has the same minimum.
 const MIN_BYTES: usize = 1024 * 1024;
 
 /// The budget, and where it comes from.
@@ -33,7 +33,7 @@ pub(super) fn choose(limits: &config::Limits) -> Chosen {
     choose_within(limits, cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")))
 }
 
-/// Half of the cgroup's memory: the rest is for the process itself, its connections and what the allocator keeps.
+/// Half of the cgroup's memory: the rest is for the process itself, its connections and memory that the allocator keeps.
 fn choose_within(limits: &config::Limits, cgroup: Option<u64>) -> Chosen {
     let half = cgroup.map(|bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX).max(MIN_BYTES));
     let (total, source) = match (limits.memory_bytes, half) {
@@ -50,7 +50,7 @@ fn choose_within(limits: &config::Limits, cgroup: Option<u64>) -> Chosen {
     Chosen { limits, source }
 }
 
-/// The least limit of the process' memory cgroup and those above it, of version 1 or 2 (cgroups(7)).
+/// The smallest limit of the process' memory cgroup and those above it, of version 1 or 2 (cgroups(7)).
 ///
 /// `cgroups` is `/proc/self/cgroup`, `root` the directory where cgroups are mounted. A container may see the host's path in
 /// the first and its own cgroup at the top of the second: directories that do not exist are skipped.
@@ -85,7 +85,7 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    /// The limit that is found with this `/proc/self/cgroup` and these files.
+    /// The limit that is found with these cgroups and files.
     fn limit(cgroups: &str, files: &[(&str, &str)]) -> Option<u64> {
         let directory = tempfile::tempdir().unwrap();
         let (root, list) = (directory.path().join("cgroup"), directory.path().join("list"));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_a_cgroup_and_its_parents_counts() {
+    fn the_smallest_limit_of_a_cgroup_and_its_parents_is_used() {
         let files = [
             ("memory.max", "max\n"),
             ("kubepods/memory.max", "536870912\n"),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_counts_the_memory_controller_only() {
+    fn in_version_1_only_the_memory_controller_is_used() {
         let cgroups = "12:cpu,cpuacct:/a\n7:memory:/docker/b\n";
         let limited = [("memory/memory.limit_in_bytes", "268435456\n"), ("cpu,cpuacct/memory.max", "1\n")];
         assert_eq!(limit(cgroups, &limited), Some(256 * MIB), "a container sees its own cgroup at the top");
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_comes_before_the_cgroup_and_the_cgroup_before_the_default() {
+    fn the_configuration_takes_precedence_over_the_cgroup_and_that_over_the_default() {
         let configured = config::Limits { memory_bytes: Some(100), ..config::Limits::default() };
         let unset = config::Limits::default();
         let total = |limits, cgroup| choose_within(limits, cgroup).limits.total;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn one_peer_and_one_caller_get_half_unless_the_configuration_says_more() {
+    fn a_peer_and_a_caller_get_half_unless_configured_otherwise() {
         let limits = config::Limits {
             memory_bytes: Some(100),
             memory_bytes_per_peer: Some(1000),

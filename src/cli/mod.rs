@@ -89,7 +89,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    // One crypto provider in the whole process, before the first handshake; a second install would say so.
+    // One crypto provider for the whole process, before the first handshake. A second install would return an error.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,7 +128,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
     let service = matches!(command, Command::Serve(_));
-    // Commands say what they have to say themselves; what happens inside is for those who ask.
+    // Commands print their own messages; the log is for users that request it.
     let filter = log.or((!service).then_some("warn"));
     let telemetry = Telemetry::start(filter, service && exports_traces())
         .map_err(|error| Failure::Usage(error.to_string()))?;
@@ -148,12 +148,12 @@ async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
         | Command::Licenses
         | Command::Version => Ok(()),
     };
-    // The exporter's last batch is sent from a thread that may block.
+    // Sending the exporter's last batch blocks, so it has a thread of its own.
     let finished = tokio::task::spawn_blocking(move || telemetry.finish()).await;
     outcome.and(finished.map_err(Failure::failed))
 }
 
-/// OpenTelemetry's environment variables are the standard's, not ours; exporting is opt-in by naming an endpoint.
+/// Whether OpenTelemetry's standard environment variables name an endpoint. Without one, nothing is exported.
 fn exports_traces() -> bool {
     ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
         .iter()

@@ -1,4 +1,4 @@
-//! `FILE.part`: what was received of a blob so far. A run that is interrupted leaves it behind; the next run continues it.
+//! `FILE.part`: the bytes of a blob that were received so far. An interrupted run leaves it behind; the next run continues it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,21 +9,21 @@ use std::{
 use super::failure::Failure;
 use crate::oci::{Digest, Verifier};
 
-/// How much of an existing part is read at a time.
+/// Bytes of an existing part that are read at a time.
 const READ_BYTES: usize = 128 * 1024;
 
 /// The bytes received so far and their hash.
 pub(super) struct PartFile<'a> {
     file: File,
     path: PathBuf,
-    /// The file's name when it is complete.
+    /// The name of the complete file.
     name: &'a Path,
     hash: Verifier,
     digest: &'a Digest,
 }
 
 impl<'a> PartFile<'a> {
-    /// Opens the part and hashes what is in it; creates it where there is none.
+    /// Opens the part and hashes its content; creates it if it does not exist.
     pub(super) fn open(name: &'a Path, digest: &'a Digest) -> Result<Self, Failure> {
         let path = part_of(name);
         let failed = |error| failure(&path, &error);
@@ -38,7 +38,7 @@ impl<'a> PartFile<'a> {
         }
     }
 
-    /// The number of bytes in the part: the offset at which the download goes on.
+    /// The number of bytes in the part: the offset at which the download continues.
     pub(super) fn len(&self) -> u64 {
         self.hash.seen()
     }
@@ -57,7 +57,7 @@ impl<'a> PartFile<'a> {
         Ok(())
     }
 
-    /// Whether the part is the blob that the digest names.
+    /// Whether the part matches the digest of the blob.
     pub(super) fn matches(&self) -> bool {
         self.hash.clone().finish() == *self.digest
     }

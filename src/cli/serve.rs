@@ -1,4 +1,4 @@
-//! `rexd serve`: the configuration, the parts, and the signals that end it.
+//! `rexd serve`: the configuration, the parts of the service, and the signals that end it.
 
 use std::convert::Infallible;
 
@@ -24,7 +24,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
         None => None,
     };
     let (stop, hangups) = (stop_signal()?, log_hangups()?);
-    if tells_tokens_to_everybody(&config) {
+    if sends_tokens_in_clear_text(&config) {
         tracing::warn!(
             "callers send their tokens in clear text: `tls` is not configured, and `listen` is not loopback"
         );
@@ -75,8 +75,8 @@ pub(super) async fn assemble(
     })
 }
 
-/// Where a mesh or an ingress adds the TLS, there is nothing wrong with it; so it is said, not refused.
-fn tells_tokens_to_everybody(config: &Config) -> bool {
+/// Whether tokens are sent in clear text. This is only a warning, because a mesh or an ingress may add TLS.
+fn sends_tokens_in_clear_text(config: &Config) -> bool {
     let mut callers = config.callers.iter().flat_map(|callers| callers.values());
     let tokens = callers.any(|caller| matches!(caller.identity, CallerIdentity::TokenFile(_)));
     tokens && config.tls.is_none() && !config.listen.ip().is_loopback()
@@ -111,7 +111,7 @@ fn log_hangups() -> Result<impl Future<Output = Infallible>, Failure> {
     })
 }
 
-/// Ends with SIGTERM or SIGINT. Installed at once, so that a signal during the start is not lost.
+/// Completes with SIGTERM or SIGINT. The handlers are installed at once, so that a signal during the start is not lost.
 pub(super) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::failed)?;

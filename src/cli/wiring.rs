@@ -24,7 +24,7 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
         default_registry: None,
         allow_unlisted: args.allow_unlisted.then_some(true),
     };
-    // The service has no variable that is not UTF-8.
+    // Variables that are not UTF-8 cannot be variables of the service.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let environment: Vec<_> = environment.collect();
@@ -32,7 +32,7 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
         .map_err(|errors| Failure::Usage(format!("the configuration is invalid:\n{errors}")))
 }
 
-/// The service, ready to be mounted; an error names every registry that cannot be set up.
+/// The gRPC service. An error names every registry that cannot be set up.
 pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Registries, Failure> {
     let client = client(config)?;
     let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;
@@ -46,7 +46,7 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
     Ok(Registries::new(client, callers(config)?, policy, limits))
 }
 
-/// Who may call; an error names every caller whose tokens cannot be read.
+/// The callers. An error names every caller whose tokens cannot be read.
 pub(super) fn callers(config: &Config) -> Result<Callers, Failure> {
     let Some(callers) = &config.callers else { return Ok(Callers::anybody()) };
     let callers = callers.iter().map(|(name, caller)| {
@@ -94,7 +94,7 @@ pub(super) fn client(config: &Config) -> Result<Client, Failure> {
     })
 }
 
-/// The name of a registry as the configuration has it.
+/// Parses the name of a registry in the configuration.
 pub(super) fn name_of(name: &str) -> Result<Registry, Failure> {
     name.parse().map_err(|problem| Failure::Usage(format!("registries: {name:?} {problem}")))
 }

@@ -13,7 +13,7 @@ pub(super) struct ContentRange {
 }
 
 impl ContentRange {
-    /// Reads the header's value; `None` for anything that contradicts itself.
+    /// Parses the header's value; `None` if it is malformed or contradicts itself.
     pub(super) fn parse(value: &str) -> Option<Self> {
         if value.len() > MAX_BYTES {
             return None;
@@ -35,7 +35,7 @@ impl ContentRange {
     }
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Digits only: `parse` alone would accept a sign.
 fn number(text: &str) -> Option<u64> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }

@@ -1,7 +1,7 @@
 //! Manifests and indexes: OCI Distribution Specification, "Pulling manifests".
 //!
-//! A digest is of exact bytes, so the bytes are kept unchanged and the digest is always computed from them. What the response
-//! says about itself – `Docker-Content-Digest`, `Content-Type`, `mediaType` – is checked, never trusted.
+//! A digest covers exact bytes, so the bytes are kept unchanged and the digest is always computed from them. What the
+//! response says about itself – `Docker-Content-Digest`, `Content-Type`, `mediaType` – is checked, never trusted.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -71,7 +71,7 @@ impl Accept {
 /// Options of a manifest request.
 #[derive(Debug, Clone)]
 pub struct ManifestOptions {
-    /// The media types to ask for.
+    /// The media types to accept.
     pub accept: Accept,
     /// The platform whose entry of an index to return instead of the index.
     pub platform: Option<Platform>,
@@ -161,7 +161,7 @@ impl Pull<'_> {
         let manifest = self.fetch(&Reference::Digest(digest)).await?;
         if manifest.descriptor.size() != entry.size() {
             let problem = format!(
-                "the index says that {} has {} bytes, and it has {}",
+                "the index gives {} a size of {} bytes, but it has {}",
                 entry.digest(),
                 entry.size(),
                 manifest.descriptor.size()
@@ -182,17 +182,17 @@ impl Pull<'_> {
     }
 
     async fn verified(&self, response: Response, reference: &Reference) -> Result<Manifest, RexError> {
-        let said_digest = response.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
+        let digest_header = response.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
         let content_type = response.content_type();
         let claims = Claims(response.at());
         let content = response.read("manifest", self.limit).await?;
-        let digest = claims.check_digest(&content, reference, said_digest.as_deref())?;
+        let digest = claims.check_digest(&content, reference, digest_header.as_deref())?;
         let media_type = claims.media_type(&content, content_type, self.accept)?;
         let document = claims.parse(&content, &media_type)?;
         let spec_digest: oci_spec::image::Digest = digest
             .as_str()
             .parse()
-            .map_err(|_| claims.invalid("its digest cannot be expressed".to_owned()))?;
+            .map_err(|_| claims.invalid("its digest has an unsupported form".to_owned()))?;
         let descriptor =
             Descriptor::new(MediaType::from(media_type.as_str()), content.len() as u64, spec_digest);
         Ok(Manifest { descriptor, content, document, index: None })
@@ -207,7 +207,7 @@ impl Pull<'_> {
     }
 }
 
-/// Checks what a response says about its body against the body itself. Holds the place for errors.
+/// Checks what a response says about its body against the body itself. Holds the location for errors.
 struct Claims(At);
 
 impl Claims {
@@ -216,11 +216,11 @@ impl Claims {
         &self,
         content: &[u8],
         reference: &Reference,
-        said: Option<&str>,
+        header: Option<&str>,
     ) -> Result<Digest, RexError> {
-        let expected = match (reference, said) {
+        let expected = match (reference, header) {
             (Reference::Digest(digest), _) => digest.clone(),
-            (Reference::Tag(_), Some(said)) => said
+            (Reference::Tag(_), Some(header)) => header
                 .parse()
                 .map_err(|problem| self.invalid(format!("its Docker-Content-Digest {problem}")))?,
             (Reference::Tag(_), None) => return Ok(Verifier::digest_of(Algorithm::Sha256, content)),
@@ -228,14 +228,14 @@ impl Claims {
         let computed = Verifier::digest_of(expected.algorithm(), content);
         if computed != expected {
             let problem =
-                format!("the manifest {reference} should have digest {expected} and has {computed}");
+                format!("the manifest {reference} should have the digest {expected}, but has {computed}");
             return Err(RexError::Integrity { at: self.0.clone(), problem });
         }
         Ok(computed)
     }
 
     /// `Content-Type` and `mediaType` must agree, and a body must not be both a manifest and an index (CVE-2021-41190). A type
-    /// that is not parsed must be one that the request asked for or that the body names itself. An error in JSON is neither.
+    /// that is not parsed must be one that the request accepts or that the body names itself. An error in JSON is neither.
     fn media_type(
         &self,
         content: &[u8],
@@ -244,23 +244,23 @@ impl Claims {
     ) -> Result<String, RexError> {
         let named_type = named(content_type.as_deref()).to_owned();
         let outline: Outline = serde_json::from_slice(content)
-            .map_err(|_| self.invalid(format!("{named_type} came instead of a manifest")))?;
+            .map_err(|_| self.invalid(format!("{named_type} instead of a manifest")))?;
         if outline.is_ambiguous() {
             return Err(self.invalid("a body with both manifests and layers is refused".to_owned()));
         }
         let names_itself = outline.media_type.is_some();
         let media_type = match (content_type, outline.media_type) {
-            (Some(said), Some(own)) if !said.eq_ignore_ascii_case(&own) => {
+            (Some(header), Some(own)) if !header.eq_ignore_ascii_case(&own) => {
                 let own: String = own.chars().filter(|c| c.is_ascii_graphic()).take(128).collect();
-                return Err(self.invalid(format!("its Content-Type is {said}, and its mediaType is {own}")));
+                return Err(self.invalid(format!("its Content-Type is {header}, and its mediaType is {own}")));
             }
-            (Some(said), _) => said,
+            (Some(header), _) => header,
             (None, Some(own)) => own,
             (None, None) => return Err(self.invalid("it has neither Content-Type nor mediaType".to_owned())),
         };
-        let says_version =
+        let is_version_1 =
             DocumentKind::of(&media_type) != DocumentKind::Schema1 && outline.schema_version == Some(1);
-        if says_version || DocumentKind::of(&media_type) == DocumentKind::Schema1 {
+        if is_version_1 || DocumentKind::of(&media_type) == DocumentKind::Schema1 {
             let problem = format!(
                 "{}: Docker image manifest schema 1 cannot be verified; push the image again",
                 media_type
@@ -269,7 +269,7 @@ impl Claims {
         }
         let is_error = outline.errors.is_some() || !accept.includes(&media_type);
         if DocumentKind::of(&media_type) == DocumentKind::Other && !names_itself && is_error {
-            return Err(self.invalid(format!("{} came instead of a manifest", named(Some(&media_type)))));
+            return Err(self.invalid(format!("{} instead of a manifest", named(Some(&media_type)))));
         }
         Ok(media_type)
     }

@@ -41,11 +41,11 @@ pub use unlisted_registries::Unlisted;
 /// Limits on what a registry may send.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The most bytes of a manifest.
+    /// The maximum bytes of a manifest.
     pub manifest_bytes: usize,
-    /// The most bytes of a page of a list.
+    /// The maximum bytes of a page of a list.
     pub list_page_bytes: usize,
-    /// The most pages in a chain of them.
+    /// The maximum pages of a list.
     pub max_pages: u32,
 }
 

@@ -25,17 +25,17 @@ use crate::{
 /// The page size after a registry refused `n`. Quay once refused more than this.
 const CAUTIOUS_PAGE_SIZE: usize = 100;
 
-/// What a caller can do about a token that is refused though it is not damaged.
+/// What a caller can do about a token that is refused although it is not damaged.
 const BEGIN_AGAIN: &str = "begin the list again, without a token";
 
-/// Which page.
+/// The page to fetch.
 #[derive(Debug, Clone)]
 pub struct PageRequest {
     /// The list.
     pub listing: Listing,
-    /// The most entries of the page, from 1 to 1000.
+    /// The maximum number of entries, from 1 to 1000.
     pub size: usize,
-    /// Where to go on; `None` begins.
+    /// Where to continue; `None` begins the list.
     pub token: Option<PageToken>,
 }
 
@@ -44,7 +44,7 @@ pub struct PageRequest {
 pub struct Page {
     /// Names, in the registry's order.
     pub entries: Vec<String>,
-    /// Where to go on; `None` is the end.
+    /// Where to continue; `None` at the end of the list.
     pub next: Option<PageToken>,
 }
 
@@ -69,7 +69,7 @@ impl Client {
         match &request.token {
             Some(token) => {
                 let query = token.query.as_deref();
-                // The token was read before the registry was known, and with it which parameters it may have.
+                // The token was decoded before the registry was known, and the registry decides which parameters it may have.
                 page_query::check(query.unwrap_or_default(), upstream.page_parameters()).map_err(
                     |problem| RexError::invalid("page_token", format!("{problem}; {BEGIN_AGAIN}")),
                 )?;
@@ -91,9 +91,9 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Requests `n` entries. If the registry refuses `n`, requests fewer, and then as many as the registry chooses.
     async fn first_page(&self, size: usize) -> Result<Page, RexError> {
-        let asked = format!("n={size}");
+        let requested = format!("n={size}");
         let cautious = (size > CAUTIOUS_PAGE_SIZE).then(|| format!("n={CAUTIOUS_PAGE_SIZE}"));
-        let queries = [Some(Some(asked)), cautious.map(Some), Some(None)];
+        let queries = [Some(Some(requested)), cautious.map(Some), Some(None)];
         let mut refused = None;
         for query in queries.into_iter().flatten() {
             let start = PageToken::first(&self.request.listing, query.clone());
@@ -141,7 +141,7 @@ impl Walk<'_> {
         Ok(Page { entries, next })
     }
 
-    /// A token with this query would be refused. The list must not end here without an error instead.
+    /// A token with this query would be refused, so this is an error: otherwise the list would end here silently.
     fn check_link(&self, query: &str) -> Result<(), RexError> {
         page_query::check(query, self.upstream.page_parameters())
             .map_err(|problem| self.invalid(format!("the Link of a page {problem}")))
@@ -169,8 +169,7 @@ impl Walk<'_> {
     /// The names in a page. Nulls (Nexus) and invalid names (Artifactory lists digests as tags) are skipped.
     async fn names(&self, response: Response) -> Result<Vec<String>, RexError> {
         let content_type = response.content_type();
-        let not_a_list =
-            response.invalid(format!("{} came instead of a list", named(content_type.as_deref())));
+        let not_a_list = response.invalid(format!("{} instead of a list", named(content_type.as_deref())));
         let body = response.read("list page", self.client.limits.list_page_bytes).await?;
         let names =
             serde_json::from_slice::<Body>(&body).ok().and_then(|body| body.names(&self.request.listing));

@@ -1,14 +1,14 @@
 //! The queries that a page of a list is requested with: which parameters they may have.
 //!
-//! A registry's `Link` brings the query of the next page, and a page token carries it to the next call. A token is not signed,
-//! because any replica serves the next page and replicas share no key. So whoever calls can write a token with any query. The
-//! same rule therefore holds for a token and for a `Link`: every parameter must be one that chooses a part of the list. Whoever
-//! forges one of these reads another part of a list that they may read anyway. Other parameters can mean more: `ns` makes a
-//! registry that is a mirror ask another registry.
+//! A registry's `Link` has the query of the next page, and a page token carries it to the next call. A token is not signed,
+//! because any replica serves the next page and replicas share no key. So a caller can write a token with any query. The same
+//! rule therefore applies to tokens and to `Link`: every parameter must be one that chooses a part of the list. A caller that
+//! forges such a parameter reads another part of a list that it may read anyway. Other parameters can do more: `ns` makes a
+//! registry that is a mirror request another registry.
 
 use url::form_urlencoded;
 
-/// The page size, which is limited, too.
+/// The page size, whose value is limited too.
 const SIZE: &str = "n";
 
 /// The parameters that choose a part of a list. `n` and `last` are those of the OCI Distribution Specification ("Listing
@@ -34,7 +34,7 @@ const KNOWN: [&str; 17] = [
     "start",
 ];
 
-/// The parameter that names the registry that a mirror asks (containerd, docs/hosts.md). The configuration cannot allow it.
+/// The parameter with which a mirror is told the upstream registry (containerd, docs/hosts.md). The configuration cannot allow it.
 const MIRRORED_REGISTRY: &str = "ns";
 
 /// The longest name that an error shows.
@@ -43,8 +43,8 @@ const MAX_SHOWN: usize = 32;
 /// ECR and ACR refuse larger pages.
 pub(super) const MAX_PAGE_SIZE: usize = 1000;
 
-/// Checks that every parameter of a query is known or in `configured`, and comes once. The error continues a sentence: "the
-/// Link …".
+/// Checks that every parameter of a query is known or in `configured`, and that none is repeated. The error continues a
+/// sentence: "the Link …".
 pub(super) fn check(query: &str, configured: &[String]) -> Result<(), String> {
     let mut seen = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -60,22 +60,22 @@ pub(super) fn check(query: &str, configured: &[String]) -> Result<(), String> {
         }
         // The name is compared as it was sent. So a name with percent-encoding is never a known one.
         if !KNOWN.contains(&name) && !configured.iter().any(|configured| configured == name) {
-            let name = shown(name);
+            let name = display_name(name);
             return Err(format!(
                 "has the parameter {name}, which is not known to choose a page; the operator can add such a parameter to \
                  page_parameters of the registry"
             ));
         }
         if seen.contains(&name) {
-            return Err(format!("repeats the parameter {}", shown(name)));
+            return Err(format!("repeats the parameter {}", display_name(name)));
         }
         seen.push(name);
     }
     Ok(())
 }
 
-/// The name as an error shows it: a short plain word, or nothing of it.
-fn shown(name: &str) -> &str {
+/// The name for an error message. Only a short plain word is display_name.
+fn display_name(name: &str) -> &str {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     if !name.is_empty() && name.len() <= MAX_SHOWN && name.bytes().all(plain) {
         name
@@ -84,7 +84,7 @@ fn shown(name: &str) -> &str {
     }
 }
 
-/// Limits `n` in a query, which a registry or a forger may have chosen (CVE-2023-2253).
+/// Limits `n` in a query, which a registry or a forged token may have chosen (CVE-2023-2253).
 pub(super) fn clamp_n(query: &str) -> String {
     let too_many = |value: &str| value.parse::<usize>().map_or(true, |n| n > MAX_PAGE_SIZE);
     if !form_urlencoded::parse(query.as_bytes()).any(|(name, value)| name == SIZE && too_many(&value)) {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever separates and decodes parameters as the URL Standard says finds no other name than a known one.
+        /// A parser of the URL Standard finds only known names in a query that passes.
         #[test]
         fn no_query_that_passes_has_another_parameter(query in "[a-z%0-9&=;+ \t_]{0,20}|(n|last|ns|%6es)=[a-z%0-9&=;+]{0,20}") {
             if check(&query, &[]).is_ok() {

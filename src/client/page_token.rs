@@ -28,7 +28,7 @@ pub struct PageToken {
     /// The repository, for tags.
     #[serde(rename = "p", skip_serializing_if = "Option::is_none", default)]
     repository: Option<String>,
-    /// The query of the registry's page; `None` is its first page, asked for without one.
+    /// The query of the registry's page; `None` is its first page, requested without one.
     #[serde(rename = "q", skip_serializing_if = "Option::is_none", default)]
     pub(super) query: Option<String>,
     /// Entries of that page that were returned already.
@@ -48,13 +48,13 @@ pub struct PageToken {
 }
 
 impl PageToken {
-    /// The registry's first page, asked for with `query`.
+    /// The registry's first page, requested with `query`.
     pub(super) fn first(listing: &Listing, query: Option<String>) -> Self {
         let (registry, repository) = names(listing);
         Self { registry, repository, query, skip: 0, pages: 0, last: None, anchor: None }
     }
 
-    /// The registry's next page, asked for with `query`, after one whose last entry is `last`.
+    /// The registry's next page, requested with `query`, after one whose last entry is `last`.
     pub(super) fn following(self, query: String, last: Option<&str>) -> Self {
         let pages = self.pages.saturating_add(1);
         let last = last.map(fingerprint).or(self.last);
@@ -62,9 +62,9 @@ impl PageToken {
         Self { query: Some(query), skip: 0, pages, last, anchor, ..self }
     }
 
-    /// Why a page that ends in `last` shows that the pages repeat.
+    /// The problem, if a page that ends in `last` shows that the pages repeat.
     pub(super) fn repeats(&self, last: Option<&str>) -> Option<&'static str> {
-        // A window further on in the same page has the same last entry.
+        // A later window of the same page has the same last entry.
         let last = last.filter(|_| self.skip == 0).map(fingerprint)?;
         if self.last == Some(last) {
             return Some("a page of the list repeats the page before it");
@@ -72,7 +72,7 @@ impl PageToken {
         (self.anchor == Some(last)).then_some("the pages of the list go round in a circle")
     }
 
-    /// A window further on in the same page of the registry, which was requested with `query`.
+    /// A later window of the same page of the registry, which was requested with `query`.
     pub(super) fn further(self, returned: usize, query: Option<String>) -> Self {
         Self { skip: self.skip.saturating_add(returned), query, ..self }
     }
@@ -88,7 +88,7 @@ impl PageToken {
 
     /// Reads a caller's token, which must be for the same list.
     pub fn decode(text: &str, listing: &Listing) -> Result<Self, ParseError> {
-        const DAMAGED: ParseError = ParseError("is damaged; page tokens are passed on unchanged");
+        const DAMAGED: ParseError = ParseError("is damaged; send page tokens back unchanged");
         if text.len() > MAX_BYTES {
             return Err(DAMAGED);
         }
@@ -101,7 +101,7 @@ impl PageToken {
         let token: Self = serde_json::from_slice(json).map_err(|_| DAMAGED)?;
         let (registry, repository) = names(listing);
         if token.registry != registry || token.repository != repository {
-            return Err(ParseError("is of another list"));
+            return Err(ParseError("belongs to another list"));
         }
         Ok(token)
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cycle_of_any_length_is_found_soon_and_never_in_its_first_round() {
+    fn a_cycle_of_any_length_is_found_soon_but_never_in_its_first_round() {
         for (lead, circle) in [(0, 1), (0, 2), (0, 3), (1, 2), (5, 3), (7, 8), (8, 7), (100, 2), (0, 1000)] {
             let read = pages_read(lead, circle).unwrap();
             let end = lead + circle;

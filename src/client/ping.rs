@@ -15,15 +15,15 @@ use crate::{
     oci::Registry,
 };
 
-/// What `GET /v2/` says about a registry.
+/// The result of `GET /v2/`.
 #[derive(Debug, Clone)]
 pub struct PingResponse {
     /// The value of `Docker-Distribution-API-Version`. Empty if the registry sends none.
     pub api_version: String,
-    /// The scheme that the registry asked for.
+    /// The scheme that the registry requires.
     pub scheme: AuthScheme,
-    /// Whether the registry accepted a sign-in. A registry that asks for tokens counts as available also without one: a
-    /// service that has no credential for the whole registry cannot find out more.
+    /// Whether the registry accepted a sign-in. A registry that requires tokens counts as available even without one: a
+    /// service without a credential for the whole registry cannot check more.
     pub signed_in: bool,
     /// The time from the request to the response.
     pub latency: Duration,

@@ -1,5 +1,5 @@
 //! The caller's deadline: `grpc-timeout` of the gRPC protocol ("PROTOCOL-HTTP2", Timeout). It bounds the whole call, for a
-//! stream its body included, and is passed on so that no wait is begun that would outlast it.
+//! stream its body included, and is passed on so that no wait begins that would outlast it.
 
 use std::time::Duration;
 

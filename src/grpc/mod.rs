@@ -85,12 +85,12 @@ impl Registries {
     /// Reads the request of its caller, which [`IdentifyCaller`] has put into the extensions.
     fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
         let caller = request.extensions().get::<Caller>().cloned();
-        let caller =
-            caller.ok_or_else(|| RexError::CallerUnknown { problem: "nobody was identified".to_owned() })?;
+        let caller = caller
+            .ok_or_else(|| RexError::CallerUnknown { problem: "the caller was not identified".to_owned() })?;
         telemetry::caller(caller.name());
         let peer = request.extensions().get::<Peer>();
         let share = match (&*self.callers, peer) {
-            // All calls have the same caller: the next best is to share by address.
+            // All calls have the same caller, so permits are shared by address instead.
             (Callers::Anybody(_), Some(peer)) => Share::of(peer.address.ip()),
             _ => Share::of(caller.name()),
         };

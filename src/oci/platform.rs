@@ -39,9 +39,9 @@ impl Platform {
     /// The platforms of `runs` are tried in order. Of several entries for the same platform, the first is returned.
     #[must_use]
     pub fn pick<'a>(&self, entries: &'a [Descriptor]) -> Option<&'a Descriptor> {
-        self.runs().iter().find_map(|wanted| {
+        self.runs().iter().find_map(|candidate| {
             entries.iter().find(|entry| {
-                entry.platform().as_ref().is_some_and(|platform| Self::from_spec(platform) == *wanted)
+                entry.platform().as_ref().is_some_and(|platform| Self::from_spec(platform) == *candidate)
             })
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Logs go to standard error: for people on a terminal, as JSON elsewhere, with control characters escaped in both. Traces
 //! are exported over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` (or its `_TRACES_` form) is set, and not otherwise; a call's
-//! trace goes on from the W3C trace context in its metadata.
+//! trace continues from the W3C trace context in its metadata.
 
 use std::{io::IsTerminal as _, time::Instant};
 

@@ -21,7 +21,7 @@ pub use settings::Settings;
 /// Docker Hub's token service, which is at another host than its API.
 const DOCKER_HUB_REALM: &str = "https://auth.docker.io";
 
-/// One registry: how its requests get there, and how they are signed in.
+/// One registry: how requests reach it, and how they are signed in.
 #[derive(Debug)]
 pub(crate) struct Upstream {
     transport: Arc<Transport>,
@@ -61,27 +61,27 @@ impl Upstream {
         self.transport.at(repository)
     }
 
-    /// Sends a request, signed in. A 401 or 403 that signing in cannot help, and a 429 or 5xx that retries cannot help,
-    /// are errors. The operation handles every other status.
+    /// Sends a request, signed in. A 401 or 403 that remains after signing in, and a 429 or 5xx that remains after
+    /// retries, are errors. The operation handles every other status.
     pub(crate) async fn send(&self, request: &Request<'_>, scope: &Scope) -> Result<Response, RexError> {
         self.send_with_scheme(request, scope).await.map(|(response, _)| response)
     }
 
-    /// As [`send`](Self::send), and says which scheme the registry asked for.
+    /// Like [`send`](Self::send), and returns the scheme that the registry requires.
     pub(crate) async fn send_with_scheme(
         &self,
         request: &Request<'_>,
         scope: &Scope,
     ) -> Result<(Response, AuthScheme), RexError> {
         // What signing in needs is boxed, because most calls do not sign in and all would hold its state.
-        // Signing in sends requests to the same registry, without a deadline: so the pause is checked first.
+        // Signing in sends requests to the same registry, without a deadline, so the pause is checked first.
         self.transport.wait_for_pause(&request.at, request.call).await?;
         let mut sign_in = Box::pin(SignIn::begin(&self.auth, scope, request.call)).await?;
         loop {
             let response = self.transport.send(request, sign_in.authorization()).await?;
             match response.status().as_u16() {
                 status @ (401 | 403) => {
-                    // A registry that offers tokens responds. Without credentials, ping can find out no more.
+                    // A registry that offers tokens is available. Without credentials, ping cannot check more.
                     if status == 401
                         && *scope == Scope::Ping
                         && sign_in.is_anonymous()

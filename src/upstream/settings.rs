@@ -1,4 +1,4 @@
-//! What the configuration says about one registry.
+//! The configuration of one registry.
 
 use url::Url;
 

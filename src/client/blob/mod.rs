@@ -29,7 +29,7 @@ mod receive;
 pub struct BlobRange {
     /// The first byte.
     pub offset: u64,
-    /// The most bytes; `None` means to the end.
+    /// The maximum number of bytes; `None` means to the end.
     pub limit: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub struct Blob {
     media_type: String,
     size: Option<u64>,
     range: BlobRange,
-    /// The end of what will be returned, exclusive; `None` while the size is not known.
+    /// The exclusive end of the bytes to return; `None` while the size is not known.
     end: Option<u64>,
     /// The offset of the next byte to return.
     position: u64,
@@ -121,7 +121,7 @@ impl Client {
 }
 
 impl Blob {
-    /// The digest that was asked for.
+    /// The requested digest.
     #[must_use]
     pub fn digest(&self) -> &Digest {
         &self.digest
@@ -133,7 +133,7 @@ impl Blob {
         &self.media_type
     }
 
-    /// The size of the whole blob in bytes, where the registry told it.
+    /// The size of the whole blob in bytes, if the registry sent it.
     #[must_use]
     pub fn size(&self) -> Option<u64> {
         self.size
@@ -183,34 +183,34 @@ impl Blob {
     /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: no piece is lost.
     pub async fn next(&mut self, max: usize) -> Result<Option<Bytes>, RexError> {
         loop {
-            if self.stop().is_some_and(|stop| self.position >= stop) {
+            if self.read_end().is_some_and(|end| self.position >= end) {
                 return self.finish().map(|()| None);
             }
             if !self.pending.is_empty() {
                 return self.take_piece(max).map(Some);
             }
             if let Source::Finished = self.source {
-                self.learn_end();
+                self.finish_without_size();
                 continue;
             }
             self.receive().await?;
         }
     }
 
-    /// Takes the held bytes as the rest of the blob: the registry has sent everything, and only now the size is known.
-    fn learn_end(&mut self) {
+    /// Makes the held bytes the rest of the blob: the registry has sent everything, and only now the size is known.
+    fn finish_without_size(&mut self) {
         self.pending = std::mem::take(&mut self.held);
         let size = self.position.saturating_add(self.pending.len() as u64);
-        let end = self.wanted().map_or(size, |wanted| wanted.min(size));
+        let end = self.requested_end().map_or(size, |end| end.min(size));
         if end < size {
-            // The limit was before the end: this is a part after all.
+            // The limit was before the end, so this is a part.
             self.verifier = None;
         }
         self.end = Some(end);
     }
 
     fn take_piece(&mut self, max: usize) -> Result<Bytes, RexError> {
-        let left = self.stop().map_or(u64::MAX, |stop| stop - self.position);
+        let left = self.read_end().map_or(u64::MAX, |end| end - self.position);
         let length = self.pending.len().min(max.max(1)).min(usize::try_from(left).unwrap_or(usize::MAX));
         // A copy: a slice would keep all of hyper's read buffer, up to 400 KiB, for as long as the caller does not read. The
         // bytes are in the processor's cache for the hash anyway.
@@ -242,17 +242,17 @@ impl Blob {
             return Ok(());
         }
         let problem =
-            format!("{} bytes came for {}, and their digest is {computed}", verifier.seen(), self.digest);
+            format!("received {} bytes for {}, and their digest is {computed}", verifier.seen(), self.digest);
         Err(RexError::Integrity { at: self.at(), problem })
     }
 
-    /// Where the read stops, if that is known.
-    fn stop(&self) -> Option<u64> {
-        self.end.or_else(|| self.wanted())
+    /// The exclusive end of the read, if it is known.
+    fn read_end(&self) -> Option<u64> {
+        self.end.or_else(|| self.requested_end())
     }
 
-    /// The end that the caller's limit asks for.
-    fn wanted(&self) -> Option<u64> {
+    /// The exclusive end of the caller's limit.
+    fn requested_end(&self) -> Option<u64> {
         self.range.limit.map(|limit| self.range.offset.saturating_add(limit))
     }
 

@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Blob {
-    /// Requests everything from `position` on, and checks that the response is that.
+    /// Requests the bytes from `position` on, and checks that the response has them.
     pub(super) async fn open(&mut self) -> Result<(), RexError> {
         let first_time = self.media_type.is_empty();
         // The number of resumes has a bound of its own.
         self.call.reset_request_count();
-        let range = match self.stop() {
+        let range = match self.read_end() {
             Some(end) => Some(format!("bytes={}-{}", self.position, end.saturating_sub(1))),
             None if self.position > 0 => Some(format!("bytes={}-", self.position)),
             None => None,
@@ -23,14 +23,14 @@ impl Blob {
         let response = self.request(Method::GET, range.as_deref()).await?;
         // No registry gives a blob the type HTML, and the digest cannot detect it in a part of a blob. So it is refused early.
         if response.status().is_success() && is_html(&response) {
-            return Err(response.invalid("text/html came instead of a blob"));
+            return Err(response.invalid("text/html instead of a blob"));
         }
         match response.status().as_u16() {
             200 => self.take_all(response, first_time),
             206 => self.take_part(response),
             416 if first_time => self.past_the_end(response).await,
             416 => self.already_complete(&response),
-            // Other successes too: 203 is a blob that a proxy has changed, and 202 and 204 are none.
+            // Other successes too: 203 is a blob that a proxy has changed, and 202 and 204 have no blob.
             _ => Err(ErrorResponse::read(response).await.into_error(Missing::Blob, self.digest.as_str())),
         }
     }
@@ -56,29 +56,27 @@ impl Blob {
         let Some(ContentRange { bytes: Some((first, last)), size }) = range else {
             return Err(response.invalid("a 206 without a valid Content-Range"));
         };
-        if first != self.position || self.stop().is_some_and(|stop| last >= stop) {
-            let asked = self.position;
+        if first != self.position || self.read_end().is_some_and(|end| last >= end) {
+            let requested = self.position;
             return Err(
-                response.invalid(format!("bytes from {asked} were asked for, and bytes {first}-{last} came"))
+                response.invalid(format!("bytes {first}-{last} instead of bytes from {requested} on"))
             );
         }
         let labelled = (last - first).saturating_add(1);
         if let Some(length) = content_length(&response).filter(|length| *length != labelled) {
             return Err(response.invalid(format!("bytes {first}-{last} with a Content-Length of {length}")));
         }
-        self.learn(&response, size)?;
+        self.check_metadata(&response, size)?;
         if self.size.is_none() {
             // Only the end of the part is known, so it must be the requested end.
-            if self.wanted() != Some(last.saturating_add(1)) {
-                return Err(
-                    response.invalid("a 206 that tells neither the blob's size nor the end asked for")
-                );
+            if self.requested_end() != Some(last.saturating_add(1)) {
+                return Err(response.invalid("a 206 with neither the blob's size nor the requested end"));
             }
-            self.end = self.wanted();
-            // The blob may go on after it.
+            self.end = self.requested_end();
+            // The blob may continue after it.
             self.verifier = None;
         }
-        self.settle_end()?;
+        self.set_end()?;
         let body = Box::new(response.into_body()?);
         self.source = Source::Open { body, skip: 0, labelled: Some(labelled) };
         Ok(())
@@ -86,14 +84,16 @@ impl Blob {
 
     /// 200: the whole blob. The bytes before `position` are skipped; a read may resume like this only once.
     fn take_all(&mut self, response: Response, first_time: bool) -> Result<(), RexError> {
-        self.learn(&response, content_length(&response))?;
+        self.check_metadata(&response, content_length(&response))?;
         if !first_time && self.position > 0 && std::mem::replace(&mut self.repeated, true) {
-            return Err(response.invalid("it ignores ranges, and the connection broke more than once"));
+            return Err(
+                response.invalid("the registry ignores ranges, and the connection broke more than once")
+            );
         }
         if let Some(size) = self.size.filter(|size| self.position > *size) {
             return Err(self.ends_before_position(response.at(), size));
         }
-        self.settle_end()?;
+        self.set_end()?;
         let body = Box::new(response.into_body()?);
         self.source = Source::Open { body, skip: self.position, labelled: None };
         Ok(())
@@ -103,7 +103,7 @@ impl Blob {
     async fn past_the_end(&mut self, response: Response) -> Result<(), RexError> {
         let range = response.header(header::CONTENT_RANGE).and_then(ContentRange::parse);
         let at = response.at();
-        // Gives its permit back before the next request needs one.
+        // Releases its permit before the next request needs one.
         drop(response);
         let size = match range.and_then(|range| range.size) {
             Some(size) => Some(size),
@@ -120,7 +120,7 @@ impl Blob {
         }
         self.size = size;
         self.media_type = "application/octet-stream".to_owned();
-        self.settle_end()?;
+        self.set_end()?;
         self.source = Source::Finished;
         Ok(())
     }
@@ -133,7 +133,8 @@ impl Blob {
         if size > self.position {
             return Err(self.refused_range(response.at(), size));
         }
-        let announced = self.size.map(|size| format!("{size} bytes were announced for ")).unwrap_or_default();
+        let announced =
+            self.size.map(|size| format!("the registry announced {size} bytes for ")).unwrap_or_default();
         if self.verifier.is_none() || size != self.position {
             let problem = format!("{announced}{}, and it ends after {size}", self.digest);
             return Err(RexError::Integrity { at: response.at(), problem });
@@ -143,12 +144,12 @@ impl Blob {
         self.finish()
     }
 
-    /// Takes what a response says about the blob. Every response must say the same.
-    fn learn(&mut self, response: &Response, size: Option<u64>) -> Result<(), RexError> {
-        if let (Some(known), Some(told)) = (self.size, size)
-            && known != told
+    /// Takes the size and media type from the response. The size must be the same in every response.
+    fn check_metadata(&mut self, response: &Response, size: Option<u64>) -> Result<(), RexError> {
+        if let (Some(known), Some(new)) = (self.size, size)
+            && known != new
         {
-            let problem = format!("{} had {known} bytes, and now has {told}", self.digest);
+            let problem = format!("{} had {known} bytes, and now has {new}", self.digest);
             return Err(RexError::Integrity { at: response.at(), problem });
         }
         self.size = self.size.or(size);
@@ -163,9 +164,9 @@ impl Blob {
     }
 
     /// Computes the end from the size. An end that was announced before must not change.
-    fn settle_end(&mut self) -> Result<(), RexError> {
+    fn set_end(&mut self) -> Result<(), RexError> {
         let Some(size) = self.size else { return Ok(()) };
-        let end = self.wanted().map_or(size, |wanted| wanted.min(size));
+        let end = self.requested_end().map_or(size, |end| end.min(size));
         if self.end.is_some_and(|announced| announced != end) {
             let problem = format!("more bytes of {} were announced than the {size} that it has", self.digest);
             return Err(RexError::Integrity { at: self.at(), problem });
