@@ -1,4 +1,4 @@
-//! The layers of the house, kept by reading `src/`: what a module may name of this crate, and of others.
+//! Checks the layers of `src/`: what each module may name of this crate, and of other crates.
 //!
 //! The compiler would let every module import every other one. This test is what separate crates would give: an import
 //! that points up, or a second user of reqwest, fails here (as pkg/registry/depcheck_test.go does in
@@ -15,8 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// An area of `src/`, the areas of this crate that it may name besides itself, and the crates that it must not name, with
-/// all whose name goes on with `_` (`tonic_types`).
+/// An area of `src/`, the areas of this crate that it may name besides itself, and the crates that it must not name. A
+/// crate stands for all whose name continues with `_` (`tonic_types`).
 type Rule = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const NO_IO: &[&str] = &["reqwest", "tonic", "prost", "tokio", "hyper", "futures_util"];
@@ -73,7 +73,7 @@ fn violations(module: &[String], text: &str) -> Vec<String> {
         let at = format!("line {}: {area} names {}", path.line, path.segments.join("::"));
         let first = path.segments.first().map(String::as_str).unwrap_or("*");
         if path.is_ours {
-            // The crate's root re-exports one type.
+            // The root of the crate re-exports one type.
             let target = if first == "RexError" { "error" } else { first };
             if target != area && !ours.contains(&target) {
                 found.push(at);
@@ -183,7 +183,7 @@ fn a_planted_circle_is_found() {
     assert_eq!(circle(&[("x", "mod a;\npub struct S;"), ("x::a", "use super::S;")]), 0);
 }
 
-/// The most files of one folder that are not tests. `http`, `grpc`, `config` and `server` are read as a list in their `mod.rs`.
+/// The maximum number of files in a folder, without tests. A folder with more describes each file in its `mod.rs`.
 #[test]
 fn no_folder_is_a_long_flat_list_without_a_map() {
     let mut folders = std::collections::BTreeMap::<PathBuf, Vec<PathBuf>>::new();
@@ -254,7 +254,7 @@ fn planted_violations_are_found() {
 }
 
 #[test]
-fn what_is_allowed_or_only_looks_like_an_import_passes() {
+fn allowed_imports_and_text_that_looks_like_an_import_pass() {
     for (module, text) in [
         ("client::blob", "use crate::{error::{At, RexError}, oci, http::Response};"),
         ("client::blob", "use super::{Client, endpoint};\nuse crate::RexError;"),

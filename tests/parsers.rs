@@ -1,4 +1,4 @@
-//! Everything that reads text from outside: no input makes it panic, and what it takes is what it says.
+//! Everything that parses text from outside: no input makes it panic, and an accepted name is the text as given.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ fn listing() -> Listing {
 
 proptest! {
     #[test]
-    fn names_are_taken_whole_or_not_at_all(text in ".{0,80}|[a-zA-Z0-9._:/@-]{0,80}") {
+    fn names_are_accepted_unchanged_or_refused(text in ".{0,80}|[a-zA-Z0-9._:/@-]{0,80}") {
         if let Ok(repository) = text.parse::<Repository>() {
             prop_assert_eq!(repository.as_str(), &text);
             prop_assert!(!text.contains("..") && !text.contains("//") && !text.contains('%'));
@@ -33,7 +33,7 @@ proptest! {
     }
 
     #[test]
-    fn the_names_of_the_grammar_are_taken(name in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}){0,3}") {
+    fn names_of_the_grammar_are_accepted(name in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}){0,3}") {
         prop_assert!(name.parse::<Repository>().is_ok());
     }
 

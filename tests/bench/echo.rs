@@ -1,5 +1,5 @@
-//! What `tests/bench/compare` holds the service's unary calls against: tonic with its own server, nothing before it and
-//! nothing around it, answering `grpc.health.v1.Health/Check`. Prints the port it listens on.
+//! The baseline for the service's unary calls in `tests/bench/compare`: tonic with its own server and without layers. It
+//! serves `grpc.health.v1.Health/Check` and prints the port it listens on.
 
 use tokio::net::TcpListener;
 use tonic::transport::{Server, server::TcpIncoming};

@@ -1,4 +1,4 @@
-//! `cargo bench`: the parts that every stream, page or failed call passes through, each alone.
+//! `cargo bench`: measures each part that every stream, page or failed call passes through.
 #![expect(clippy::expect_used, reason = "a benchmark fails by panicking")]
 
 use std::{hint::black_box, time::Duration};
@@ -15,7 +15,7 @@ use rexd::{
 use serde_json::json;
 use tonic::Status;
 
-/// A blob's bytes on their way, in pieces as they come from a socket and as they go out in a chunk.
+/// Hashes a blob, in pieces of the size that a socket delivers and of the size of a chunk.
 fn verifier(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("verifier");
     for (name, algorithm) in [("sha256", Algorithm::Sha256), ("sha512", Algorithm::Sha512)] {
@@ -31,7 +31,7 @@ fn verifier(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A chunk's message: its prefix, whatever the size of its data.
+/// Encodes the message of a chunk: only its prefix, whatever the size of its data.
 fn frame(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("frame");
     for bytes in [4 * 1024, 64 * 1024, 1024 * 1024] {
@@ -44,7 +44,7 @@ fn frame(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A page's token, written for one call and read in the next.
+/// A page token, encoded for one call and decoded in the next.
 fn page_token(criterion: &mut Criterion) {
     let listing = Listing::Tags(Target {
         registry: "registry.example:5000".parse().expect("a registry"),
@@ -68,7 +68,7 @@ fn page_token(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// An error on its way to the caller: its code, its message, its details.
+/// Makes a status from an error: code, message and details.
 fn status(criterion: &mut Criterion) {
     let at = At {
         registry: "registry.example:5000".to_owned(),

@@ -1,4 +1,4 @@
-//! Certificates: what the listener has verified, by the names in it.
+//! Certificates that the listener has verified: the names in one identify its caller.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ const TOKEN: &str = "deploy-token-0123456789";
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-/// A listener with TLS that wants certificates of one authority, which it is a client of.
+/// A listener with TLS that requires client certificates of `authority`.
 struct Tls {
     setting: Setting,
     authority: Issuer,
@@ -36,7 +36,7 @@ fn params(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// A certificate with these names, and its key, PEM.
+/// A certificate with these names, and its key, as PEM.
 fn issue(issuer: &Issuer, names: &[&str]) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     (params(names).signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
@@ -47,7 +47,7 @@ fn named(names: &[&str]) -> Known {
 }
 
 impl Tls {
-    /// `build` is known by a SPIFFE ID or a DNS name, `deploy` by a token.
+    /// `build` is identified by a SPIFFE ID or a DNS name, `deploy` by a token.
     async fn new() -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -79,7 +79,7 @@ impl Tls {
         RegistryServiceClient::new(endpoint.connect().await.unwrap())
     }
 
-    /// The code of a read of a repository below `prefix`, and the reason.
+    /// The code and the reason of a read of a repository below `prefix`.
     async fn read(&self, names: &[&str], authorization: &str, prefix: &str) -> (Code, String) {
         let call = Call::tags(REGISTRY, &format!("{prefix}/app"));
         match call.outcome_as(&mut self.client(names).await, authorization).await {

@@ -1,4 +1,4 @@
-//! Grants: what a caller that is known may read. The rule itself has its tests beside it; these are about the RPCs.
+//! Grants: what a known caller may read. Unit tests cover the rule itself; these tests cover the RPCs.
 
 use rexd::{callers::Identity, grpc::proto::ListTagsRequest};
 

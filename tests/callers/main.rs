@@ -38,7 +38,7 @@ fn caller(name: &str, allow: &[&str], identity: Identity) -> (Caller, Identity) 
     (Caller::new(name, allow.iter().map(|grant| grant.parse().unwrap()).collect()), identity)
 }
 
-/// The service for some callers, in front of a registry that has what is asked for.
+/// The service for some callers, in front of a registry that has the content of most requests.
 struct Setting {
     registry: ScriptedRegistry,
     service: Service,
@@ -76,29 +76,29 @@ impl Setting {
     async fn serves(&self, call: &Call, authorization: &str) {
         let before = self.registry.requests().len();
         let outcome = call.outcome_as(&mut self.client().await, authorization).await;
-        // The registry knows no manifest; that it was asked for one is what counts.
+        // The registry has no manifest; the test is only about whether it gets the request.
         let reached = match &outcome {
             Ok(()) => true,
             Err(status) => status.code() == Code::NotFound,
         };
         assert!(reached, "{call:?}: {outcome:?}");
-        assert!(self.registry.requests().len() > before, "{call:?}: nothing was asked of the registry");
+        assert!(self.registry.requests().len() > before, "{call:?}: the registry got no request");
     }
 
-    /// Makes a call that is refused in this way before the registry is asked.
+    /// Makes a call that is refused in this way before the registry gets a request.
     async fn refuses(&self, call: &Call, authorization: &str, code: Code, reason: &str) -> Failure {
         let before = self.registry.requests().len();
         let status = call.outcome_as(&mut self.client().await, authorization).await.unwrap_err();
-        assert_eq!(self.registry.requests().len(), before, "{call:?}: the registry was asked");
+        assert_eq!(self.registry.requests().len(), before, "{call:?}: the registry got a request");
         Failure::expect(status, code, reason, &format!("{call:?} as {authorization:?}"))
     }
 
-    /// Makes a call that is refused because nobody known makes it.
-    async fn does_not_know(&self, call: &Call, authorization: &str) -> Failure {
+    /// Makes a call that is refused because its caller is unknown.
+    async fn refuses_unknown(&self, call: &Call, authorization: &str) -> Failure {
         self.refuses(call, authorization, Code::Unauthenticated, "CALLER_UNKNOWN").await
     }
 
-    /// Makes a call that is refused because its caller was not granted it.
+    /// Makes a call that is refused because no grant of its caller covers it.
     async fn denies(&self, call: &Call, authorization: &str) -> Failure {
         self.refuses(call, authorization, Code::PermissionDenied, "CALLER_NOT_ALLOWED").await
     }

@@ -34,10 +34,10 @@ async fn each_rpc_requires_a_known_token() {
     let files = Files::new();
     let setting = two_callers(&files).await;
     for call in Call::each(REGISTRY) {
-        let failure = setting.does_not_know(&call, "").await;
+        let failure = setting.refuses_unknown(&call, "").await;
         assert!(failure.status.message().contains("authorization: Bearer"), "{:?}", failure.status);
         for wrong in ["Bearer", "Bearer ", BUILD, "Basic YWxpY2U6c2VjcmV0", "Bearer build-token-012345678"] {
-            setting.does_not_know(&call, wrong).await;
+            setting.refuses_unknown(&call, wrong).await;
         }
     }
 }
@@ -46,8 +46,8 @@ async fn each_rpc_requires_a_known_token() {
 async fn an_unknown_caller_is_refused_before_its_request_is_checked() {
     let files = Files::new();
     let setting = two_callers(&files).await;
-    setting.does_not_know(&Call::ping("not a registry"), "").await;
-    setting.does_not_know(&Call::ping("unlisted.test"), "").await;
+    setting.refuses_unknown(&Call::ping("not a registry"), "").await;
+    setting.refuses_unknown(&Call::ping("unlisted.test"), "").await;
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn an_unknown_token_is_refused_even_with_an_anonymous_caller() {
     .await;
     let public = Call::tags(REGISTRY, "public/app");
     setting.serves(&public, "").await;
-    setting.does_not_know(&public, &bearer("no-token-of-anybody-here")).await;
+    setting.refuses_unknown(&public, &bearer("no-token-of-anybody-here")).await;
     let private = Call::tags(REGISTRY, "private/app");
     setting.denies(&private, "").await;
     setting.serves(&private, &bearer(BUILD)).await;
@@ -101,7 +101,7 @@ async fn a_token_that_two_callers_come_to_share_identifies_neither() {
     let setting = Setting::new(callers).await;
     setting.serves(&Call::tags(REGISTRY, "a/app"), &bearer("one-token-0123456789")).await;
     files.write("two", "one-token-0123456789");
-    soon(&setting, "one-token-0123456789", false).await;
+    wait_until(&setting, "one-token-0123456789", false).await;
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn callers_print_no_token() {
     assert!(!printed.contains(BUILD) && !printed.contains(as_numbers.trim_matches(['[', ']'])), "{printed}");
 }
 
-/// Calls until the outcome is this; a changed file is looked at within a second or so.
-async fn soon(setting: &Setting, token: &str, known: bool) {
+/// Calls until the token is known, or unknown. The service reads a changed file within about a second.
+async fn wait_until(setting: &Setting, token: &str, known: bool) {
     let (begun, mut client) = (Instant::now(), setting.client().await);
     loop {
         let outcome = Call::ping(REGISTRY).outcome_as(&mut client, &bearer(token)).await;
@@ -149,13 +149,13 @@ async fn tokens_rotate_without_a_restart() {
     let file = files.write("build", BUILD);
     let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file))]).await;
     const NEXT: &str = "next-token-0123456789";
-    soon(&setting, BUILD, true).await;
+    wait_until(&setting, BUILD, true).await;
     files.write("build", format!("{BUILD}\n{NEXT}\n"));
-    soon(&setting, NEXT, true).await;
-    soon(&setting, BUILD, true).await;
+    wait_until(&setting, NEXT, true).await;
+    wait_until(&setting, BUILD, true).await;
     files.write("build", NEXT);
-    soon(&setting, BUILD, false).await;
-    soon(&setting, NEXT, true).await;
+    wait_until(&setting, BUILD, false).await;
+    wait_until(&setting, NEXT, true).await;
 }
 
 #[tokio::test]
@@ -164,10 +164,10 @@ async fn a_token_is_refused_after_it_is_commented_out() {
         let files = Files::new();
         let file = files.write("build", BUILD);
         let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file))]).await;
-        soon(&setting, BUILD, true).await;
+        wait_until(&setting, BUILD, true).await;
         files.write("build", format!("{comment}{BUILD}\nand a line that is no token\n"));
-        soon(&setting, BUILD, false).await;
-        setting.does_not_know(&Call::ping(REGISTRY), &bearer(&format!("{comment}{BUILD}"))).await;
+        wait_until(&setting, BUILD, false).await;
+        setting.refuses_unknown(&Call::ping(REGISTRY), &bearer(&format!("{comment}{BUILD}"))).await;
     }
 }
 
@@ -177,13 +177,13 @@ async fn a_token_is_refused_after_its_file_is_emptied_or_removed() {
         let files = Files::new();
         let file = files.write("build", BUILD);
         let setting = Setting::new([caller("build", &["*"], Identity::TokenFile(file.clone()))]).await;
-        soon(&setting, BUILD, true).await;
+        wait_until(&setting, BUILD, true).await;
         if remove {
             std::fs::remove_file(file).unwrap();
         } else {
             files.write("build", "");
         }
-        soon(&setting, BUILD, false).await;
+        wait_until(&setting, BUILD, false).await;
     }
 }
 

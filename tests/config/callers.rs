@@ -79,7 +79,7 @@ fn limits_that_are_set_are_printed_with_their_origin() {
 }
 
 #[rstest]
-// Nobody is let in, and nothing is granted, by something that is missing.
+// A missing value admits nobody and grants nothing.
 #[case("{}", "callers: must have at least 1 entry")]
 #[case("null", "callers: must be a mapping, not null")]
 #[case("{a: {allow: [ghcr.io]}}", "callers.a: needs exactly one of token_file, certificate_names, anonymous")]

@@ -1,4 +1,4 @@
-//! What is wrong is named: key, origin, and what would be right.
+//! Errors name the key, its origin, and a value that would be right.
 
 use rexd::config::Flags;
 use rstest::rstest;
@@ -101,14 +101,14 @@ registries:
          password_file, token_file",
         "config.yaml:20: registries.\"ghcr.io\".token_realms.0: must be scheme, host and port only",
         "config.yaml:5: tls.cert_file: /nonexistent/cert cannot be read: ",
-        // What no schema says is reported in the same run.
+        // Checks that a schema cannot express report their errors in the same run.
         "config.yaml:15: registries.\"ghcr.io\".client_cert_file: needs client_key_file too",
         "config.yaml:15: registries.\"ghcr.io\".client_cert_file: /nonexistent/cert cannot be read: ",
         "config.yaml:4: default_registry: quay.io is not in registries, and allow_unlisted is false",
     ] {
         assert!(errors.lines().any(|line| line.starts_with(expected)), "no line {expected:?} in:\n{errors}");
     }
-    assert_eq!(errors.lines().count(), 22, "one line an error, no echoes:\n{errors}");
+    assert_eq!(errors.lines().count(), 22, "one line for each error, and no error twice:\n{errors}");
     assert!(!errors.contains("hunter2"), "{errors}");
 }
 
@@ -189,7 +189,7 @@ fn a_missing_file_is_an_error_and_the_other_sources_are_still_checked() {
     let errors = setup.errors();
     assert!(errors.contains("absent.yaml: cannot be read: No such file"), "{errors}");
     assert!(errors.contains("limits.max_streams: must be at least 1, not 0"), "{errors}");
-    assert_eq!(errors.lines().count(), 2, "what the file would have said is not missed: {errors}");
+    assert_eq!(errors.lines().count(), 2, "no error about keys that the file would have set: {errors}");
 }
 
 #[test]
@@ -231,7 +231,7 @@ ops_listen: 127.0.0.1:1
 #[rstest]
 #[case("30")]
 #[case("\"30\"")]
-fn a_duration_without_a_unit_is_told_which_one_to_write(#[case] value: &str) {
+fn an_error_about_a_duration_without_a_unit_suggests_one(#[case] value: &str) {
     let errors = Setup::new().file(&format!("registries: {{ghcr.io: {{idle_timeout: {value}}}}}")).errors();
     let expected = "idle_timeout: must be a duration with a unit: write 30s for 30 seconds";
     assert!(errors.ends_with(expected), "{errors}");

@@ -1,4 +1,4 @@
-//! Input that no operator would write: refused within bounds, and still with its key.
+//! Input that no operator would write. It is refused within bounds, and the error names the key.
 
 use rexd::config::{ConfigError, Origin, schema};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Setup;
 
 #[test]
-fn an_odd_value_at_any_key_is_taken_or_refused_under_that_key() {
+fn an_unusual_value_of_any_key_is_accepted_or_refused_with_that_key() {
     fn keys(schema: &Value, at: &str, found: &mut Vec<String>) {
         for (key, member) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             found.push(format!("{at}/{key}"));
@@ -21,7 +21,7 @@ fn an_odd_value_at_any_key_is_taken_or_refused_under_that_key() {
     keys(&schema(), "", &mut found);
     assert!(found.len() > 40, "{found:?}");
     for key in found {
-        for odd in [
+        for unusual in [
             "null",
             "true",
             "0",
@@ -37,8 +37,10 @@ fn an_odd_value_at_any_key_is_taken_or_refused_under_that_key() {
             "{\"\": 1}",
         ] {
             let segments: Vec<&str> = key.split('/').skip(1).collect();
-            let yaml =
-                segments.iter().rev().fold(odd.to_owned(), |value, key| format!("{{\"{key}\": {value}}}"));
+            let yaml = segments
+                .iter()
+                .rev()
+                .fold(unusual.to_owned(), |value, key| format!("{{\"{key}\": {value}}}"));
             let Err(errors) = Setup::new().file(&yaml).load() else {
                 continue;
             };

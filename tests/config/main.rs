@@ -1,4 +1,4 @@
-//! What operators rely on of the configuration: precedence, defaults, and errors that name key and origin, all at once.
+//! What operators rely on in the configuration: precedence, defaults, and errors that name key and origin, all at once.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod callers;

@@ -1,4 +1,4 @@
-//! What comes out: the effective configuration and the schema.
+//! The effective configuration and the schema, as the program prints them.
 
 use rexd::config::{Config, schema};
 use rstest::rstest;
@@ -6,7 +6,7 @@ use rstest::rstest;
 use super::Setup;
 
 #[test]
-fn secrets_of_headers_are_shown_nowhere() {
+fn values_of_headers_are_never_printed() {
     let setup = Setup::new().file("registries: {docker.io: {headers: {X-Key: hunter2}}}");
     let loaded = setup.load().unwrap();
     let rendered = loaded.render();
@@ -56,7 +56,7 @@ registries: {a.example:5000: {http: '1.1', trusted_origins: ['http://m:1'], cred
 #[case("{\"registries\": {\"docker.io\": {\"credentials\": {\"username\": \"me\"}}}}")]
 #[case("{\"registries\": {\"docker.io\": {\"credentials\": null}}}")]
 fn the_published_schema_alone_rejects_what_loading_rejects(#[case] json: &str) {
-    // As another validator would take it: formats are annotations.
+    // Other validators treat formats as annotations, so this one does too.
     let validator = jsonschema::options().should_validate_formats(false).build(&schema()).unwrap();
     assert!(!validator.is_valid(&serde_json::from_str(json).unwrap()), "the schema accepts {json}");
     assert!(Setup::new().file(json).load().is_err(), "loading accepts {json}");

@@ -1,6 +1,6 @@
 //! `docs/configuration.md` is generated from the JSON Schema, and with it from the doc comments of the types.
 //!
-//! `UPDATE_DOCS=1 cargo test --test config reference` writes the page again.
+//! `UPDATE_DOCS=1 cargo test --test config reference` regenerates the page.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
@@ -15,7 +15,7 @@ const INTRODUCTION: &str = "\
 Without any configuration, `rexd serve` listens on 127.0.0.1:50051 and reads the well-known public registries without
 signing in. Everything below is optional.
 
-A value comes from, strongest first:
+A value comes from the first of these that sets it:
 
 1. a flag: `--listen`, `--ops-listen`, `--allow-unlisted`;
 2. an environment variable;
@@ -26,13 +26,13 @@ Maps are merged key by key. Any other value, a list included, is replaced as a w
 
 An environment variable is `REXD_` and the key in upper case; `__` separates the levels: `REXD_LISTEN` sets `listen`,
 `REXD_LIMITS__MAX_STREAMS` sets `limits.max_streams`, and `REXD_REGISTRIES__GHCR.IO__MAX_CONCURRENT_REQUESTS` sets that key
-of the registry `ghcr.io`. A text is taken as it is; any other value is YAML. An unknown variable that starts with `REXD_`
+of the registry `ghcr.io`. A text is used literally; any other value is YAML. An unknown variable that starts with `REXD_`
 is an error. `REXD_CONFIG`, `REXD_LOG`, `REXD_SERVER` and `REXD_TOKEN_FILE` belong to the command line.
 
 Three commands help:
 
 - `rexd check-config` reports every error at once, with its file, line and key; `--connect` also pings each registry.
-- `rexd print-config` prints the configuration in effect and where each value comes from. It shows no secret.
+- `rexd print-config` prints the configuration in effect and where each value comes from, without secrets.
 - `rexd schema` prints the JSON Schema of the file, for editors and other validators.
 
 Passwords, tokens and keys stay in files of their own: keys that end in `_file` name them. A value in `headers` may be a
@@ -88,7 +88,7 @@ fn text(description: &Value) -> String {
 
 fn default_of(key: &str, schema: &Value) -> String {
     match schema.get("default") {
-        // Its default is a map of defaults, which the section below lists.
+        // The default is a map, and the section below lists the defaults in it.
         Some(Value::Object(_)) if schema.get("properties").is_some() => "see below".to_owned(),
         Some(Value::Object(entries)) if key == "registries" => {
             let names: Vec<String> = entries.keys().map(|name| format!("`{name}`")).collect();
@@ -100,7 +100,7 @@ fn default_of(key: &str, schema: &Value) -> String {
     }
 }
 
-/// The type in words: what the format says where there is one, else the JSON type.
+/// The type in words: that of the format if there is one, or else the JSON type.
 fn kind(schema: &Value) -> String {
     if let Some(options) = schema.get("enum").and_then(Value::as_array) {
         let texts = options.iter().filter(|option| !option.is_number());
@@ -144,6 +144,6 @@ fn the_configuration_page_is_current() {
     let current = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         current == page,
-        "docs/configuration.md is not what the types say; UPDATE_DOCS=1 cargo test --test config reference writes it"
+        "docs/configuration.md is outdated; UPDATE_DOCS=1 cargo test --test config reference regenerates it"
     );
 }

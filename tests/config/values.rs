@@ -1,4 +1,4 @@
-//! What the sources say becomes the configuration.
+//! How file, environment and flags become the configuration.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use rstest::rstest;
 use super::Setup;
 
 #[test]
-fn nothing_at_all_is_a_valid_configuration() {
+fn no_configuration_at_all_is_valid() {
     let loaded = Setup::new().load().unwrap();
     assert_eq!(loaded.config, Config::default());
     assert_eq!(loaded.config.listen.to_string(), "127.0.0.1:50051");
@@ -31,7 +31,7 @@ fn nothing_at_all_is_a_valid_configuration() {
 #[case("")]
 #[case("# nothing yet\n")]
 #[case("{}")]
-fn an_empty_file_is_the_defaults(#[case] yaml: &str) {
+fn an_empty_file_gives_the_defaults(#[case] yaml: &str) {
     assert_eq!(Setup::new().file(yaml).config(), Config::default());
 }
 
@@ -127,7 +127,7 @@ registries:
 }
 
 #[test]
-fn a_registry_without_keys_is_an_anonymous_one() {
+fn a_registry_without_keys_is_anonymous() {
     let config = Setup::new().file("registries: {docker.io: , ghcr.io: {}}").config();
     assert_eq!(config.registries.len(), 2);
     assert_eq!(config.registries.get("docker.io"), config.registries.get("ghcr.io"));
@@ -153,11 +153,11 @@ fn null_turns_the_ops_listener_off_in_every_source() {
 }
 
 #[test]
-fn environment_takes_text_as_it_stands_and_the_rest_as_yaml() {
+fn variables_of_text_keys_are_literal_and_others_are_yaml() {
     let config = Setup::new()
         .env("REXD_LISTEN", "[::]:50051")
         .env("REXD_ALLOW_UNLISTED", "true")
-        // The more specific variable wins, in whatever order the environment has them.
+        // The more specific variable wins, whatever the order of the environment.
         .env("REXD_LIMITS__MAX_PAGES", "8")
         .env("REXD_LIMITS", "{max_pages: 7, drain_grace: 45s}")
         .env("REXD_REGISTRIES", "{docker.io: {http: '1.1'}}")
@@ -209,7 +209,7 @@ fn variables_that_are_not_configuration_are_ignored(#[case] name: &str, #[case] 
 #[case("2130706433", false)]
 #[case("[0::1]", false)]
 #[case("", false)]
-fn registry_names_are_hosts_with_perhaps_a_port(#[case] name: &str, #[case] valid: bool) {
+fn registry_names_are_hosts_with_an_optional_port(#[case] name: &str, #[case] valid: bool) {
     let yaml = format!("default_registry: \"{name}\"\nregistries: {{\"{name}\": {{}}}}");
     assert_eq!(Setup::new().file(&yaml).load().is_ok(), valid);
 }

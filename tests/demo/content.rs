@@ -1,4 +1,4 @@
-//! Facts about what the sample registry holds.
+//! The content of the sample registry.
 
 use std::io::Read;
 
@@ -74,7 +74,7 @@ async fn docker_images_carry_dockers_media_types() {
 }
 
 #[tokio::test]
-async fn the_artifact_is_about_the_index_of_the_app() {
+async fn the_subject_of_the_artifact_is_the_index_of_the_app() {
     let registry = demo_registry().await;
     let response = get(registry.address(), &format!("/v2/{SBOM}/manifests/v1")).await;
     let artifact = ImageManifest::from_reader(&response.bytes().await.unwrap()[..]).unwrap();

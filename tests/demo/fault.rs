@@ -1,4 +1,4 @@
-//! Facts about the fault proxy, in front of the sample registry.
+//! The fault proxy, in front of the sample registry.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Longer than anything here may take; a fact that does not come true fails instead of hanging.
+/// Longer than anything here may take. A test that waits in vain fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn broken(when: When, fault: Fault) -> (DemoRegistry, FaultProxy) {
@@ -56,7 +56,7 @@ async fn without_a_fault_the_proxy_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_cut_lets_exactly_so_many_bytes_through() {
+async fn a_cut_forwards_exactly_the_bytes_before_it() {
     let (target, blob) = large_blob();
     for length in [0, 1, 100_000, blob.len() - 1] {
         let (_registry, proxy) = broken(When::always("/blobs/"), Fault::CutAfter(length as u64)).await;
@@ -90,7 +90,7 @@ async fn one_bit_is_flipped_and_only_the_nth_time() {
 }
 
 #[tokio::test]
-async fn a_stall_lasts_as_long_as_told_and_then_the_rest_comes() {
+async fn a_stall_lasts_as_long_as_configured_and_then_the_rest_arrives() {
     let (target, blob) = large_blob();
     let pause = Duration::from_millis(200);
     let (_registry, proxy) = broken(When::always("/blobs/"), Fault::StallAfter { bytes: 1000, pause }).await;
@@ -100,7 +100,7 @@ async fn a_stall_lasts_as_long_as_told_and_then_the_rest_comes() {
 }
 
 #[tokio::test]
-async fn a_held_back_head_comes_late() {
+async fn a_delayed_head_arrives_late() {
     let pause = Duration::from_millis(200);
     let (_registry, proxy) = broken(When::first(1, "/v2/"), Fault::DelayHead(pause)).await;
     let begun = Instant::now();
@@ -117,13 +117,13 @@ async fn a_short_length_makes_a_short_body_look_complete() {
 }
 
 #[tokio::test]
-async fn a_hidden_range_is_answered_with_everything() {
+async fn a_hidden_range_gets_the_whole_body() {
     let (target, blob) = large_blob();
     let (_registry, proxy) = broken(When::always("/blobs/"), Fault::IgnoreRange).await;
     let response = request(Method::GET, proxy.address(), &target, &[("range", "bytes=5-9")]).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(header(&response, "content-length"), blob.len().to_string());
-    // The log keeps what was asked, not what was passed on.
+    // The log has the request as it was received, not as it was forwarded.
     assert_eq!(proxy.connection_log().requests()[0].header("Range"), Some("bytes=5-9"));
 }
 
@@ -142,7 +142,7 @@ async fn headers_are_replaced_and_dropped() {
 }
 
 #[tokio::test]
-async fn an_answer_can_be_replaced_by_any_bytes() {
+async fn a_response_can_be_replaced_by_any_bytes() {
     let (_registry, proxy) = broken(
         When::first(1, "/v2/"),
         Fault::Replace(b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n".to_vec()),

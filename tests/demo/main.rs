@@ -1,5 +1,4 @@
-//! Facts about what the tests stand on, over real HTTP: the sample registry, and the proxy and the registry that bring
-//! faults.
+//! Tests of what the other tests use, over real HTTP: the sample registry, the fault proxy and the scripted registry.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod content;

@@ -1,4 +1,4 @@
-//! Facts about how the sample registry answers.
+//! The responses of the sample registry.
 
 use std::{
     net::SocketAddr,
@@ -96,7 +96,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_its_code() {
+async fn an_error_has_the_code_of_the_specification() {
     let registry = demo_registry().await;
     let nothing = format!("sha256:{}", "0".repeat(64));
     for (method, target, status, code) in [
@@ -122,7 +122,7 @@ async fn a_dropped_registry_accepts_no_more_connections() {
     let address = registry.address();
     assert_eq!(get(address, "/v2/").await.status(), StatusCode::OK);
     drop(registry);
-    // The runtime drops an aborted task's future, and the listener with it, soon and not at once.
+    // The runtime drops an aborted task's future, and the listener with it, soon but not immediately.
     let deadline = Instant::now() + Duration::from_secs(5);
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         assert!(Instant::now() < deadline, "still accepting");

@@ -1,4 +1,4 @@
-//! Facts about the scripted registry.
+//! The scripted registry.
 
 use reqwest::Method;
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn replies_come_in_order_and_one_more_request_is_unexpected() {
+async fn replies_are_sent_in_order_and_one_more_request_is_unexpected() {
     let registry = ScriptedRegistry::start().await;
     let challenge = Reply::status(401).header("WWW-Authenticate", "Basic realm=\"test\"");
     registry.on("GET", "/v2/?n=1", [challenge, Reply::json(&serde_json::json!({}))]);
@@ -38,10 +38,11 @@ async fn another_method_or_query_is_unexpected() {
 }
 
 #[tokio::test]
-async fn a_closure_answers_what_the_script_does_not() {
+async fn a_closure_responds_to_requests_outside_the_script() {
     let registry = ScriptedRegistry::start().await;
-    registry
-        .otherwise(|asked| (asked.target == "/echo").then(|| Reply::status(200).body(asked.body.clone())));
+    registry.otherwise(|request| {
+        (request.target == "/echo").then(|| Reply::status(200).body(request.body.clone()))
+    });
     let url = format!("http://{}", registry.address());
     let echo = crate::client().post(format!("{url}/echo")).body("grant_type=password").send().await.unwrap();
     assert_eq!(echo.bytes().await.unwrap(), "grant_type=password");
@@ -52,7 +53,7 @@ async fn a_closure_answers_what_the_script_does_not() {
 async fn raw_bytes_need_not_be_http() {
     let registry = ScriptedRegistry::start().await;
     registry.on("GET", "/v2/", [Reply::Raw(b"220 smtp.example.com ready\r\n".to_vec())]);
-    let answer = crate::client().get(format!("http://{}/v2/", registry.address())).send().await;
-    assert!(answer.is_err());
+    let response = crate::client().get(format!("http://{}/v2/", registry.address())).send().await;
+    assert!(response.is_err());
     assert!(registry.unexpected().is_empty());
 }

@@ -1,11 +1,11 @@
-//! The paths that a Rust source names: in `use` trees, and in the middle of the code. No parser of the whole language,
-//! which would not see into macros; comments, strings and characters are skipped, everything else is words and signs.
+//! The paths that a Rust source names, in `use` trees and anywhere in the code. This is no parser of the language, which
+//! would not see into macros: it skips comments, strings and characters, and splits the rest into words and signs.
 
 /// A path and where it begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) line: usize,
-    /// Whether it leads into this crate; then `crate`, `self` and `super` are resolved already.
+    /// Whether it leads into this crate. If so, `crate`, `self` and `super` are already resolved.
     pub(crate) is_ours: bool,
     pub(crate) segments: Vec<String>,
 }

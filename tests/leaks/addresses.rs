@@ -1,5 +1,5 @@
-//! Addresses that nobody may make the service reach, however they are spelt: as a redirect's target, and as the registry
-//! that a caller names (go-containerregistry#2425, #2440, #2284; docker/model-runner#1050).
+//! Addresses that the service must never connect to, however they are spelt: as the target of a redirect, and as the
+//! registry that a caller names (go-containerregistry#2425, #2440, #2284; docker/model-runner#1050).
 
 use rexd::{client::Settings, grpc::proto::PingRequest};
 use tonic::Code;
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Spellings of this machine, or of a neighbour.
+/// Spellings of loopback, private and link-local addresses.
 const PRIVATE: [&str; 15] = [
     "127.0.0.1",
     "127.1",
@@ -33,7 +33,7 @@ const PRIVATE: [&str; 15] = [
     "[fe80::1]",
 ];
 
-/// Where clouds hand out credentials.
+/// The metadata services of clouds, which hand out credentials.
 const METADATA: [&str; 6] = [
     "169.254.169.254",
     "0xa9fea9fe",
@@ -43,8 +43,8 @@ const METADATA: [&str; 6] = [
     "100.100.100.200",
 ];
 
-/// A registry that points here.
-async fn pointing_to(registry: &ScriptedRegistry, location: &str) {
+/// A registry that redirects here.
+async fn redirecting_to(registry: &ScriptedRegistry, location: &str) {
     let location = location.to_owned();
     registry.otherwise(move |_| Some(Reply::status(307).header("Location", location.clone())));
 }
@@ -59,12 +59,12 @@ async fn no_spelling_of_a_private_or_metadata_address_is_reached_by_a_redirect()
     for host in PRIVATE.iter().chain(&METADATA) {
         for scheme in ["http", "https"] {
             let location = format!("{scheme}://{host}:{}/latest/meta-data", forbidden.port());
-            pointing_to(&registry, &location).await;
+            redirecting_to(&registry, &location).await;
             let refused = calls.manifest("team/app", "v1").await;
             statuses.push(assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"));
         }
     }
-    canary.assert_untold(&statuses);
+    canary.assert_not_leaked(&statuses);
     forbidden.assert_no_connection();
 }
 
@@ -72,7 +72,7 @@ async fn no_spelling_of_a_private_or_metadata_address_is_reached_by_a_redirect()
 async fn a_metadata_address_is_refused_even_where_the_operator_names_it() {
     for host in METADATA {
         let registry = ScriptedRegistry::start().await;
-        pointing_to(&registry, &format!("http://{host}/latest/meta-data")).await;
+        redirecting_to(&registry, &format!("http://{host}/latest/meta-data")).await;
         let calls = Calls::to(with_http(settings(NAME, registry.address()), |http| {
             http.trusted_origins = vec![format!("http://{host}").parse().unwrap()]
         }))
@@ -86,7 +86,7 @@ async fn a_metadata_address_is_refused_even_where_the_operator_names_it() {
 #[tokio::test]
 async fn a_name_that_resolves_to_this_machine_is_refused_when_it_is_resolved() {
     let (registry, forbidden) = (ScriptedRegistry::start().await, ForbiddenListener::start().await);
-    pointing_to(&registry, &format!("https://localhost:{}/", forbidden.port())).await;
+    redirecting_to(&registry, &format!("https://localhost:{}/", forbidden.port())).await;
     let calls = Calls::to(settings(NAME, registry.address())).await;
     let refused = calls.manifest("team/app", "v1").await;
     let refused = assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
@@ -114,7 +114,7 @@ async fn a_caller_cannot_name_a_registry_on_this_machine_when_any_registry_may_b
         let request = PingRequest { registry: host };
         let refused = calls.client.clone().ping(request).await.unwrap_err();
         assert!(matches!(refused.code(), Code::PermissionDenied | Code::InvalidArgument), "{refused:?}");
-        canary.assert_untold([&refused]);
+        canary.assert_not_leaked([&refused]);
     }
     forbidden.assert_no_connection();
 }

@@ -1,16 +1,16 @@
-//! A secret that can be found again, in every form it may have taken on the way.
+//! A secret that a test can find again in every encoding it may have.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use tonic::Status;
 
 use crate::{logs, support::wire::Request};
 
-/// A random secret, and the forms to look for.
+/// A random secret, and its encodings to look for.
 #[derive(Clone)]
 pub(crate) struct Canary {
     pub(crate) secret: String,
     forms: Vec<String>,
-    /// How much was logged before it was there.
+    /// The length of the log before the secret was made.
     born: usize,
 }
 
@@ -20,16 +20,16 @@ impl Canary {
         Self { born: logs::len(), ..Self::of(format!("canary-{:032x}", rand::random::<u128>())) }
     }
 
-    /// Looks for a secret that somebody else made.
+    /// Looks for a given secret.
     pub(crate) fn of(secret: String) -> Self {
         let mut forms = vec![secret.clone(), hex(secret.as_bytes())];
-        // Base64 of any text around it: it may begin at each of the three places of a group, whose neighbours blur the
-        // first and the last characters.
+        // Base64 of a text that contains it: the secret may begin at any of the three bytes of a group, and its
+        // neighbours change the first and the last characters.
         for before in 0..3 {
             let encoded = STANDARD_NO_PAD.encode([&vec![b'x'; before], secret.as_bytes()].concat());
             forms.push(encoded[4..encoded.len() - 4].to_owned());
         }
-        // How some loggers print bytes: as a list of numbers.
+        // Some loggers print bytes as a list of numbers.
         forms.push(format!("{:?}", secret.as_bytes()).trim_matches(['[', ']']).to_owned());
         Self { secret, forms, born: 0 }
     }
@@ -39,20 +39,20 @@ impl Canary {
         self.forms.iter().any(|form| text.contains(form))
     }
 
-    /// Whether a request brought it, wherever in the message.
-    pub(crate) fn came_with(&self, request: &Request) -> bool {
+    /// Whether it is in a request, anywhere in the message.
+    pub(crate) fn is_in_request(&self, request: &Request) -> bool {
         self.is_in(&request.head.encode()) || self.is_in(&request.body)
     }
 
-    /// Fails if the canary is in anything that this process logged so far, or in what a caller was told.
+    /// Fails if the canary is in anything that this process has logged, or in a status that a caller got.
     #[track_caller]
-    pub(crate) fn assert_untold<'a>(&self, statuses: impl IntoIterator<Item = &'a Status>) {
+    pub(crate) fn assert_not_leaked<'a>(&self, statuses: impl IntoIterator<Item = &'a Status>) {
         for status in statuses {
             assert!(!self.is_in(format!("{status:?}").as_bytes()), "{status:?}");
             assert!(!self.is_in(status.details()), "{status:?}");
         }
         let logged = logs::since(self.born);
-        assert!(!logged.is_empty(), "nothing is logged, so nothing is looked at");
+        assert!(!logged.is_empty(), "nothing is logged, so nothing is checked");
         if self.is_in(logged.as_bytes()) {
             let line = logged.lines().find(|line| self.is_in(line.as_bytes()));
             panic!("the canary is in a log: {line:?}");

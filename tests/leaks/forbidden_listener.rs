@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// A listener that nothing may connect to; ends when dropped.
 pub(crate) struct ForbiddenListener {
     pub(crate) address: SocketAddr,
-    heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    received: Arc<Mutex<Vec<Vec<u8>>>>,
     _accepting: AbortOnDropHandle<()>,
 }
 
@@ -22,8 +22,8 @@ impl ForbiddenListener {
 
     pub(crate) async fn on(address: IpAddr) -> Self {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
-        let (address, heard) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let connections: Arc<Mutex<Vec<Vec<u8>>>> = Arc::clone(&heard);
+        let (address, received) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let connections: Arc<Mutex<Vec<Vec<u8>>>> = Arc::clone(&received);
         let accepting = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
                 let connections = Arc::clone(&connections);
@@ -40,7 +40,7 @@ impl ForbiddenListener {
                 });
             }
         });
-        Self { address, heard, _accepting: AbortOnDropHandle::new(accepting) }
+        Self { address, received, _accepting: AbortOnDropHandle::new(accepting) }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -50,9 +50,9 @@ impl ForbiddenListener {
     /// Fails if there was a connection, even one without a byte.
     #[track_caller]
     pub(crate) fn assert_no_connection(&self) {
-        let heard = self.heard.lock().unwrap();
-        let texts: Vec<_> = heard.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
-        assert!(heard.is_empty(), "somebody connected: {texts:?}");
+        let received = self.received.lock().unwrap();
+        let texts: Vec<_> = received.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+        assert!(received.is_empty(), "there was a connection: {texts:?}");
     }
 }
 
@@ -61,7 +61,7 @@ async fn a_forbidden_listener_records_a_connection() {
     let forbidden = ForbiddenListener::start().await;
     forbidden.assert_no_connection();
     let connection = tokio::net::TcpStream::connect(forbidden.address).await.unwrap();
-    while forbidden.heard.lock().unwrap().is_empty() {
+    while forbidden.received.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
     drop(connection);

@@ -1,4 +1,4 @@
-//! Everything that this process logs, of every crate and at every level, and what its panics say.
+//! Records everything that this process logs, from every crate and at every level, and its panic messages.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter};
 
 static LOGGED: LazyLock<Arc<Mutex<Vec<u8>>>> = LazyLock::new(Arc::default);
 
-/// Begins to keep everything; doing so again changes nothing.
+/// Starts to record. Calling it again changes nothing.
 pub(crate) fn capture() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -27,12 +27,12 @@ pub(crate) fn capture() {
     });
 }
 
-/// How many bytes there are so far.
+/// The length of the record in bytes.
 pub(crate) fn len() -> usize {
     LOGGED.lock().unwrap().len()
 }
 
-/// What there is after the first `length` bytes.
+/// The record after its first `length` bytes.
 pub(crate) fn since(length: usize) -> String {
     String::from_utf8_lossy(&LOGGED.lock().unwrap()[length..]).into_owned()
 }

@@ -1,5 +1,5 @@
-//! What only the program as a whole can show: the environment's proxies are not used, no helper is run, and a broken
-//! credential file stops it (reqwest's default; CVE-2021-41092).
+//! Tests of the program as a whole: it uses no proxy from the environment, runs no credential helper, and does not start
+//! with a broken credential file (reqwest's default; CVE-2021-41092).
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Runs `rexd check-config --connect` with this configuration, everything logged, and these variables besides.
+/// Runs `rexd check-config --connect` with this configuration, full logging, and these additional variables.
 async fn check(config: &Path, environment: &[(&str, String)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rexd"));
     command
@@ -34,7 +34,7 @@ fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
 }
 
-/// A registry that takes the canary by Basic, and a configuration that has it.
+/// A registry that accepts the canary by Basic, and a configuration that contains it.
 async fn registry(files: &Files, canary: &Canary) -> (ScriptedRegistry, std::path::PathBuf) {
     let (registry, secret) = (ScriptedRegistry::start().await, canary.secret.clone());
     registry.otherwise(move |request| {
@@ -64,7 +64,7 @@ async fn proxies_of_the_environment_are_not_used() {
     environment.extend(["NO_PROXY", "no_proxy"].map(|name| (name, String::new())));
     let output = check(&config, &environment).await;
     assert!(output.status.success(), "{}", text(&output));
-    assert!(registry.requests().iter().any(|request| canary.came_with(request)));
+    assert!(registry.requests().iter().any(|request| canary.is_in_request(request)));
     forbidden.assert_no_connection();
 }
 
@@ -112,5 +112,5 @@ async fn a_broken_credential_file_stops_the_program_and_is_named() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains(&files.path("password").display().to_string()), "{}", text(&output));
     assert!(!canary.is_in(text(&output).as_bytes()));
-    assert_eq!(registry.requests().len(), 0, "nothing goes out anonymous instead");
+    assert_eq!(registry.requests().len(), 0, "no anonymous request is sent instead");
 }

@@ -1,5 +1,5 @@
-//! A registry names its token service, and must not be able to name a thief (CVE-2026-33540, CVE-2026-48978,
-//! go-containerregistry#2193).
+//! A registry names its token service. It must not be able to name one that steals credentials (CVE-2026-33540,
+//! CVE-2026-48978, go-containerregistry#2193).
 
 use rexd::client::CredentialSource;
 use tonic::{Code, Status};
@@ -15,22 +15,22 @@ use crate::{
     },
 };
 
-/// A registry that names this realm, whatever is asked.
-async fn naming(realm: &str) -> ScriptedRegistry {
+/// A registry that responds to every request with a challenge for this realm.
+async fn with_realm(realm: &str) -> ScriptedRegistry {
     let (registry, challenge) = (ScriptedRegistry::start().await, format!("Bearer realm=\"{realm}\""));
     registry.otherwise(move |_| Some(Reply::status(401).header("WWW-Authenticate", challenge.clone())));
     registry
 }
 
-/// Every kind of credential that a token service would get.
-fn kinds(files: &Files, canary: &Canary) -> Vec<CredentialSource> {
+/// Every kind of credential that is sent to a token service.
+fn credential_kinds(files: &Files, canary: &Canary) -> Vec<CredentialSource> {
     let identity = serde_json::json!({ NAME: { "identitytoken": canary.secret } });
     vec![files.password("alice", &canary.secret), files.docker_config(identity)]
 }
 
-/// Makes every kind of call to a registry with this realm; all are refused, and none tells the canary.
+/// Makes every kind of call to a registry with this realm. All are refused, and none leaks the canary.
 async fn refused_with(realm: &str, source: CredentialSource, canary: &Canary) -> Vec<Status> {
-    let registry = naming(realm).await;
+    let registry = with_realm(realm).await;
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     let refused = vec![
         calls.ping().await.map(drop),
@@ -43,11 +43,11 @@ async fn refused_with(realm: &str, source: CredentialSource, canary: &Canary) ->
         .into_iter()
         .map(|outcome| assert_refused(outcome, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED"))
         .collect();
-    canary.assert_untold(&statuses);
-    let asked = registry.requests();
-    assert!(!asked.is_empty());
+    canary.assert_not_leaked(&statuses);
+    let requests = registry.requests();
+    assert!(!requests.is_empty());
     assert!(
-        !asked.iter().any(|request| canary.came_with(request)),
+        !requests.iter().any(|request| canary.is_in_request(request)),
         "a registry that wants a token gets no password"
     );
     statuses
@@ -59,7 +59,7 @@ async fn credentials_do_not_reach_a_realm_of_another_origin() {
     for scheme in ["http", "https"] {
         for host in ["127.0.0.1", "localhost", "registry.test", "auth.registry.test"] {
             let files = Files::new();
-            for source in kinds(&files, &canary) {
+            for source in credential_kinds(&files, &canary) {
                 let realm = format!("{scheme}://{host}:{}/token", forbidden.port());
                 for status in refused_with(&realm, source, &canary).await {
                     assert!(status.message().contains("oken"), "{status:?}");
@@ -71,11 +71,11 @@ async fn credentials_do_not_reach_a_realm_of_another_origin() {
 }
 
 #[tokio::test]
-async fn credentials_do_not_reach_a_public_realm_that_nobody_named() {
+async fn credentials_do_not_reach_a_public_realm_that_is_not_configured() {
     let (canary, files) = (Canary::new(), Files::new());
     let source = files.password("alice", &canary.secret);
     for status in refused_with("https://auth.docker.io/token", source, &canary).await {
-        assert!(status.message().contains("token_realms"), "the operator is told what to do: {status:?}");
+        assert!(status.message().contains("token_realms"), "the message names the key to set: {status:?}");
     }
 }
 
@@ -89,11 +89,11 @@ async fn credentials_reach_the_realm_that_the_operator_named_and_the_token_reach
     let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "alice");
     assert!(
-        tokens.requests().iter().any(|request| canary.came_with(request)),
-        "or the other tests look for nothing"
+        tokens.requests().iter().any(|request| canary.is_in_request(request)),
+        "otherwise the other tests check nothing"
     );
-    assert!(!registry.requests().iter().any(|request| canary.came_with(request)));
-    canary.assert_untold([]);
+    assert!(!registry.requests().iter().any(|request| canary.is_in_request(request)));
+    canary.assert_not_leaked([]);
 }
 
 #[tokio::test]
@@ -104,30 +104,30 @@ async fn a_token_service_that_redirects_takes_no_credentials_with_it() {
         let location = format!("http://{}/token", forbidden.address);
         let rules =
             Rules { reply: Some(Reply::status(status).header("Location", location)), ..Rules::default() };
-        for source in kinds(&files, &canary) {
+        for source in credential_kinds(&files, &canary) {
             let tokens = TokenServer::start(rules.clone()).await;
             let registry = tokens.registry().await;
             let named = signed_in(registry.address(), source, Some(&tokens));
-            // Not even where redirects of the registry itself may go.
+            // Not even to an origin that the registry's own redirects may lead to.
             let trusted = format!("http://{}", forbidden.address).parse().unwrap();
             let calls = Calls::to(with_http(named, |http| http.trusted_origins = vec![trusted])).await;
             let refused = calls.served("team/app").await;
             statuses.push(assert_refused(refused, Code::Internal, "REGISTRY_INVALID_RESPONSE"));
         }
     }
-    canary.assert_untold(&statuses);
+    canary.assert_not_leaked(&statuses);
     forbidden.assert_no_connection();
 }
 
 #[tokio::test]
-async fn a_registry_token_is_never_shown_to_a_token_service() {
+async fn a_registry_token_is_never_sent_to_a_token_service() {
     let (canary, forbidden, files) = (Canary::new(), ForbiddenListener::start().await, Files::new());
-    let registry = naming(&format!("http://{}/token", forbidden.address)).await;
+    let registry = with_realm(&format!("http://{}/token", forbidden.address)).await;
     let source = files.docker_config(serde_json::json!({ NAME: { "registrytoken": canary.secret } }));
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     let refused = calls.served("team/app").await;
     let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-    canary.assert_untold([&refused]);
+    canary.assert_not_leaked([&refused]);
     forbidden.assert_no_connection();
 }
 
@@ -137,7 +137,7 @@ async fn an_anonymous_token_is_not_fetched_from_a_private_realm() {
     let forbidden = ForbiddenListener::start().await;
     for scheme in ["http", "https"] {
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"] {
-            let registry = naming(&format!("{scheme}://{host}:{}/token", forbidden.port())).await;
+            let registry = with_realm(&format!("{scheme}://{host}:{}/token", forbidden.port())).await;
             let calls = Calls::to(settings(NAME, registry.address())).await;
             let refused = calls.served("team/app").await;
             assert_refused(refused, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED");
@@ -156,7 +156,7 @@ async fn a_call_that_gets_a_new_challenge_each_time_ends_after_a_few_requests() 
         Some(if request.target.starts_with("/token") {
             Reply::json(&serde_json::json!({"token": format!("t{number}")}))
         } else {
-            // Another realm each time, all of them the registry's own.
+            // Another realm each time, all at the registry's own origin.
             let challenge = format!("Bearer realm=\"{origin}/token{number}\"");
             Reply::status(401).header("WWW-Authenticate", challenge)
         })
@@ -166,5 +166,5 @@ async fn a_call_that_gets_a_new_challenge_each_time_ends_after_a_few_requests() 
     let refused = calls.served("team/app").await;
     let refused = assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
     assert!(registry.requests().len() <= 12, "{}", registry.requests().len());
-    canary.assert_untold([&refused]);
+    canary.assert_not_leaked([&refused]);
 }

@@ -1,4 +1,4 @@
-//! TLS in front of a scripted registry: a certificate authority of the test's own, and a socket that ends TLS.
+//! TLS in front of a scripted registry: the test's own certificate authority, and a proxy that terminates TLS.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -10,10 +10,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{calls::Files, listen};
 
-/// An https address; what it hears goes on in plain text.
+/// An https address that forwards what it receives in plain text.
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
-    /// What to trust to reach it.
+    /// The certificate authority to trust.
     pub(crate) ca_file: PathBuf,
     _accepting: AbortOnDropHandle<()>,
 }
@@ -38,7 +38,7 @@ impl Front {
                 tokio::spawn(async move {
                     if let Ok(mut client) = acceptor.accept(client).await {
                         let mut server = TcpStream::connect(behind).await.unwrap();
-                        // Either side may be gone; that is its own business.
+                        // Either side may close the connection at any time.
                         let _ = copy_bidirectional(&mut client, &mut server).await;
                     }
                 });

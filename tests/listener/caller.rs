@@ -15,21 +15,21 @@ use tokio::{
     time::timeout,
 };
 
-/// No test waits longer for what must come.
+/// No test waits longer than this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The server status in a health answer.
+/// The server status in a health response.
 pub(crate) const SERVING: u8 = 1;
 pub(crate) const NOT_SERVING: u8 = 2;
 
 /// An HTTP/2 connection to the server.
 pub(crate) struct Caller {
     send: SendRequest<Bytes>,
-    /// Ends when the connection does.
+    /// Completes when the connection ends.
     pub(crate) connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// What a call ended with.
+/// The end of a call.
 #[derive(Debug)]
 pub(crate) struct Response {
     /// The `grpc-status`.
@@ -54,7 +54,7 @@ impl Caller {
         Ok(Self { send, connection: tokio::spawn(connection) })
     }
 
-    /// Sends a request with one message, and waits only until it is on its way.
+    /// Sends a request with one message, and does not wait for the response.
     pub(crate) async fn begin(
         &mut self,
         path: &str,
@@ -101,9 +101,9 @@ impl Caller {
 
     /// The server's health.
     pub(crate) async fn health(&mut self) -> Result<u8, h2::Error> {
-        let answer = end(self.begin("/grpc.health.v1.Health/Check", ("x-ms", "0"), &[]).await?).await?;
-        assert_eq!(answer.code, 0, "{answer:?}");
-        Ok(*answer.body.last().unwrap())
+        let response = end(self.begin("/grpc.health.v1.Health/Check", ("x-ms", "0"), &[]).await?).await?;
+        assert_eq!(response.code, 0, "{response:?}");
+        Ok(*response.body.last().unwrap())
     }
 }
 

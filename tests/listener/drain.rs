@@ -1,4 +1,4 @@
-//! The end of the server: in order, and in time.
+//! Shutdown of the server: its steps, and how long they take.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const GRACE: Duration = Duration::from_millis(300);
-/// The promise: a second after the grace at the latest.
+/// The guarantee: at most a second after the grace period.
 const HARD_END: Duration = Duration::from_secs(1);
 
 /// Stops the server and returns how long it took.
@@ -43,13 +43,13 @@ async fn a_running_call_finishes() {
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 500).await.unwrap();
     sleep(Duration::from_millis(100)).await;
-    let (answer, took) = tokio::join!(end(call), stopped(server));
-    assert_eq!(answer.unwrap().code, 0);
+    let (response, took) = tokio::join!(end(call), stopped(server));
+    assert_eq!(response.unwrap().code, 0);
     assert!(took >= Duration::from_millis(300), "it waited for the call, took {took:?}");
 }
 
 #[tokio::test]
-async fn readiness_flips_first_and_calls_are_taken_in_the_pause() {
+async fn readiness_fails_first_and_calls_are_accepted_during_the_pause() {
     let server = start(Settings { drain_pause: Duration::from_millis(500), ..settings() }).await;
     assert!(get(server.ops, "/readyz").await.starts_with("HTTP/1.1 200 "));
     server.stop.cancel();
@@ -67,7 +67,7 @@ async fn readiness_flips_first_and_calls_are_taken_in_the_pause() {
 }
 
 #[tokio::test]
-async fn open_connections_are_told_to_go_away() {
+async fn open_connections_get_goaway() {
     let server = start(settings()).await;
     let mut caller = wire::open(server.address).await;
     server.stop.cancel();
@@ -96,7 +96,7 @@ async fn silent_peers_do_not_delay_the_end_by_more_than_a_second() {
     let _silent = TcpStream::connect(server.address).await.unwrap();
     let mut preface_only = TcpStream::connect(server.address).await.unwrap();
     preface_only.write_all(wire::PREFACE).await.unwrap();
-    // It runs a call, and does not answer the PING that comes with the GOAWAY.
+    // It has a running call, and does not acknowledge the PING that comes with the GOAWAY.
     let mut unresponsive = wire::open(server.address).await;
     let flags = wire::END_HEADERS | wire::END_STREAM;
     let call = wire::frame(wire::HEADERS, flags, 1, &wire::call("/test.TestService/Hold"));

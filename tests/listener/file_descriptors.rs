@@ -1,5 +1,5 @@
-//! Running out of file descriptors. The limit is the process's, so the test runs again as a child of its own, under a
-//! limit which a shell sets.
+//! Running out of file descriptors. The limit is per process, so the test runs itself as a child process, under a limit
+//! that a shell sets.
 
 use std::{
     env,
@@ -32,8 +32,8 @@ fn running_out_of_descriptors_pauses_accepting_and_recovers() {
         .env(CHILD, "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    let output = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && output.contains("1 passed"), "{output}");
 }
 
 async fn starve() {

@@ -1,4 +1,4 @@
-//! HTTP/2 floods: the connection they come on ends, and the others do not notice.
+//! HTTP/2 floods: the connection of a flood is closed, and no other is affected.
 
 use std::sync::atomic::Ordering;
 
@@ -34,7 +34,10 @@ async fn a_rapid_reset_flood_ends_its_connection_and_no_other() {
     if let Ok(goaway) = goaway {
         assert_eq!(goaway.code(), wire::ENHANCE_YOUR_CALM);
     }
-    assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 resets were taken");
+    assert!(
+        timeout(PATIENCE, flood).await.unwrap().unwrap(),
+        "the connection is still open after 100,000 resets"
+    );
     assert_eq!(other_caller.health().await.unwrap(), SERVING);
 }
 
@@ -69,7 +72,7 @@ async fn a_slow_reset_flood_ends_its_connection() {
         }
     };
     timeout(PATIENCE, flood).await.expect("the connection ends");
-    assert!(resets >= 1000, "an ordinary caller was taken for an attacker after {resets} resets");
+    assert!(resets >= 1000, "an ordinary caller would be closed after {resets} resets");
 }
 
 #[tokio::test]
@@ -88,7 +91,10 @@ async fn an_endless_header_block_ends_its_connection() {
         sent += 1;
         yield_now().await;
     }
-    assert!(wire::closes_within(&mut attacker, PATIENCE).await, "{sent} CONTINUATION frames were taken");
+    assert!(
+        wire::closes_within(&mut attacker, PATIENCE).await,
+        "the connection is still open after {sent} CONTINUATION frames"
+    );
 }
 
 #[tokio::test]
@@ -96,22 +102,22 @@ async fn a_header_list_over_16_kib_does_not_reach_the_service() {
     let server = start(settings()).await;
     let mut attacker = wire::open(server.address).await;
     let value = "v".repeat(120);
-    // A field counts 32 bytes more than its text: 153 × 120 is over 16 KiB, and under four times that.
+    // A field counts its text and 32 bytes: 153 × 120 is over 16 KiB, and under four times that.
     let fields = vec![("x", value.as_str()); 120];
     let block = [wire::call("/test.TestService/Hold"), wire::headers(&fields)].concat();
     let (first, second) = block.split_at(8000);
     let mut request = frame(wire::HEADERS, wire::END_STREAM, 1, first);
     request.extend(frame(wire::CONTINUATION, wire::END_HEADERS, 1, second));
     attacker.write_all(&request).await.unwrap();
-    let answer = loop {
+    let response = loop {
         let frame = wire::next(&mut attacker).await.unwrap();
         if frame.stream == 1 {
             break frame;
         }
     };
     // `:status: 431`: the name is 8 in the static table, the value is Huffman coded (RFC 7541, appendices A and B).
-    assert_eq!(answer.kind, wire::HEADERS, "{answer:?}");
-    assert_eq!(answer.payload[..5], [0x48, 0x83, 0x69, 0x90, 0xff], "{answer:?}");
+    assert_eq!(response.kind, wire::HEADERS, "{response:?}");
+    assert_eq!(response.payload[..5], [0x48, 0x83, 0x69, 0x90, 0xff], "{response:?}");
     assert_eq!(server.calls.load(Ordering::SeqCst), 0);
 }
 
@@ -129,10 +135,13 @@ async fn a_ping_flood_ends_its_connection_and_no_other() {
         }
         false
     });
-    let mut answers = Vec::new();
-    let _reset = timeout(PATIENCE, read.read_to_end(&mut answers)).await.expect("the connection ends");
-    assert!(timeout(PATIENCE, flood).await.unwrap().unwrap(), "100,000 PINGs were taken");
-    assert!(answers.len() < 2000 * 17, "{} bytes were sent in answer", answers.len());
+    let mut received = Vec::new();
+    let _reset = timeout(PATIENCE, read.read_to_end(&mut received)).await.expect("the connection ends");
+    assert!(
+        timeout(PATIENCE, flood).await.unwrap().unwrap(),
+        "the connection is still open after 100,000 PINGs"
+    );
+    assert!(received.len() < 2000 * 17, "the server sent {} bytes", received.len());
     assert_eq!(other_caller.health().await.unwrap(), SERVING);
 }
 
@@ -141,7 +150,7 @@ async fn one_ping_per_response_is_allowed() {
     let server = start(settings()).await;
     let mut caller = wire::open(server.address).await;
     let block = wire::call("/grpc.health.v1.Health/Check");
-    // Three times what a flood is let have.
+    // Three times as many PINGs as a flood may send.
     for stream in (1..6000).step_by(2) {
         let mut call = frame(wire::HEADERS, wire::END_HEADERS, stream, &block);
         call.extend(frame(wire::DATA, wire::END_STREAM, stream, &[0; 5]));

@@ -17,7 +17,7 @@ use crate::{
     wire::{self, frame, headers},
 };
 
-/// No attack may send its frames more often than this. The listener's own bound is 1,000, and 100 a second.
+/// Every attack must be closed before it has sent its frames this often. The listener's bound is 1,000, and 100 a second.
 const ROUNDS: u32 = 3000;
 
 /// A row of the table.
@@ -26,7 +26,7 @@ struct Attack {
     name: &'static str,
     /// Sent once.
     first: Vec<u8>,
-    /// Sent again and again; the argument counts from 0.
+    /// Sent repeatedly; the argument counts from 0.
     frames: fn(u32) -> Vec<u8>,
 }
 
@@ -119,7 +119,7 @@ fn attacks() -> Vec<Attack> {
         attack("CVE-2025-8671 made you reset: DATA on a half-closed stream", none.clone(), |round| {
             [hold(stream(round), wire::END_STREAM), frame(wire::DATA, 0, stream(round), b"x")].concat()
         }),
-        attack("CVE-2025-8671 made you reset: PRIORITY of another length than 5", none.clone(), |round| {
+        attack("CVE-2025-8671 made you reset: PRIORITY of a length other than 5", none.clone(), |round| {
             [hold(stream(round), wire::END_STREAM), frame(wire::PRIORITY, 0, stream(round), &[0; 4])].concat()
         }),
         attack("CVE-2025-8671 made you reset: a stream that depends on itself", none.clone(), |round| {
@@ -137,7 +137,7 @@ fn attacks() -> Vec<Attack> {
         attack("WINDOW_UPDATE of a stream without a response", open.clone(), |_| window_update(1, 1)),
         attack("WINDOW_UPDATE of the connection", none.clone(), |_| window_update(0, 1)),
         attack("unknown frame types", none.clone(), |round| frame(0x20 + (round % 64) as u8, 0, 0, &[0; 16])),
-        attack("GOAWAY again and again", none.clone(), |_| frame(wire::GOAWAY, 0, 0, &[0; 8])),
+        attack("repeated GOAWAY", none.clone(), |_| frame(wire::GOAWAY, 0, 0, &[0; 8])),
         attack("requests over max_concurrent_streams", none, |round| hold(stream(round), wire::END_STREAM)),
     ]
 }
@@ -168,7 +168,7 @@ async fn each_published_attack_ends_its_connection_and_no_other() {
     let outcomes = join_all(attacks.iter().map(|attack| is_closed(&server, attack))).await;
     let survived: Vec<_> =
         attacks.iter().zip(outcomes).filter(|(_, closed)| !closed).map(|(attack, _)| attack.name).collect();
-    assert!(survived.is_empty(), "{ROUNDS} times were taken of: {survived:#?}");
+    assert!(survived.is_empty(), "still open after {ROUNDS} rounds: {survived:#?}");
     assert_eq!(other_caller.health().await.unwrap(), SERVING);
     while server.calls.load(Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;

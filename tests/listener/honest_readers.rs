@@ -19,8 +19,8 @@ async fn begin_to_read(caller: &mut TcpStream) {
     caller.write_all(&frame(wire::HEADERS, wire::END_HEADERS | wire::END_STREAM, 1, &block)).await.unwrap();
 }
 
-/// Reads to the end, and opens both windows by `step` bytes as soon as so many have come. Returns how many WINDOW_UPDATE
-/// frames that took.
+/// Reads to the end, and opens both windows by `step` bytes whenever that many have arrived. Returns the number of
+/// WINDOW_UPDATE frames.
 async fn read_with_window_updates(caller: &mut TcpStream, step: usize) -> usize {
     let (mut received, mut opened, mut updates) = (0, 0, 0);
     while received < BYTES {
@@ -54,7 +54,7 @@ async fn a_fast_reader_that_opens_its_windows_in_small_steps_is_served() {
     }
 }
 
-/// A large window is opened again when all that it held has come, not before.
+/// The caller opens a large window again only when all its bytes have arrived.
 #[tokio::test]
 async fn a_reader_with_a_large_window_may_open_it_in_one_burst() {
     const WINDOW: usize = 8 << 20;
@@ -103,7 +103,7 @@ async fn a_client_library_with_a_small_window_reads_a_large_response() {
     let mut received = 0;
     while let Some(data) = body.data().await {
         let data = data.expect("the connection stays");
-        // Piece by piece, as a program does that reads into a buffer.
+        // In pieces, like a program that reads into a buffer.
         for piece in data.chunks(1024) {
             body.flow_control().release_capacity(piece.len()).unwrap();
         }
@@ -134,9 +134,9 @@ async fn a_few_priority_frames_for_each_call_are_allowed() {
     }
 }
 
-/// What a caller acknowledges is what was sent to it.
+/// A caller that acknowledges PINGs sends only as many frames as it received.
 #[tokio::test]
-async fn keep_alive_pings_may_be_acknowledged_for_ever() {
+async fn keep_alive_pings_may_be_acknowledged_without_limit() {
     let keep_alive_interval = std::time::Duration::from_millis(1);
     let server = start(rexd::server::Settings { keep_alive_interval, ..settings() }).await;
     let mut caller = wire::open(server.address).await;

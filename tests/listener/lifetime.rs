@@ -1,4 +1,4 @@
-//! Connections that grow old.
+//! The maximum age of connections.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn aging(grace: Duration) -> Settings {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_told_to_go_away_no_more_than_a_tenth_early() {
+async fn an_old_connection_gets_goaway_no_more_than_a_tenth_early() {
     let server = start(aging(NEVER)).await;
     let begun = Instant::now();
     let mut caller = wire::open(server.address).await;
@@ -48,8 +48,8 @@ async fn a_call_that_outlives_the_grace_ends_as_unavailable() {
     let server = start(aging(AGE)).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     let call = caller.work("Hold", 3_600_000).await.unwrap();
-    let answer = end(call).await.unwrap();
-    assert_eq!((answer.code, answer.message.as_str()), (14, "server%20is%20shutting%20down"));
+    let response = end(call).await.unwrap();
+    assert_eq!((response.code, response.message.as_str()), (14, "server%20is%20shutting%20down"));
 }
 
 #[tokio::test]
@@ -57,12 +57,12 @@ async fn a_peer_that_ignores_goaway_is_closed_after_the_grace() {
     let server = start(aging(AGE)).await;
     let mut peer = wire::open(server.address).await;
     wire::next_of(&mut peer, wire::GOAWAY).await.unwrap();
-    // It answers nothing, not even the PING which comes with the GOAWAY.
+    // It responds to nothing, not even to the PING that comes with the GOAWAY.
     assert!(wire::closes_within(&mut peer, PATIENCE).await);
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_answer_pings_is_closed() {
+async fn a_peer_that_does_not_acknowledge_pings_is_closed() {
     let server = start(Settings { keep_alive_interval: AGE, keep_alive_timeout: AGE, ..settings() }).await;
     let mut peer = wire::open(server.address).await;
     wire::next_of(&mut peer, wire::PING).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_peer_that_does_not_answer_pings_is_closed() {
 }
 
 #[tokio::test]
-async fn a_peer_that_answers_pings_stays() {
+async fn a_peer_that_acknowledges_pings_stays_connected() {
     let server = start(Settings { keep_alive_interval: AGE, keep_alive_timeout: AGE, ..settings() }).await;
     let mut peer = wire::open(server.address).await;
     let begun = Instant::now();

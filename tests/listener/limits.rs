@@ -1,4 +1,4 @@
-//! Peers that say nothing, say something else, or come in too great numbers.
+//! Peers that send nothing, send something other than HTTP/2, or open too many connections.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 const LIMIT: Duration = Duration::from_millis(200);
-/// The limit, and what a busy machine may add.
+/// The time limit, and the delay that a busy machine may add.
 const SOON: Duration = Duration::from_secs(3);
 
 fn impatient() -> Settings {
@@ -32,7 +32,7 @@ async fn a_silent_socket_is_closed() {
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     assert!(wire::closes_within(&mut silent, SOON).await);
-    assert!(begun.elapsed() >= LIMIT, "it had its time");
+    assert!(begun.elapsed() >= LIMIT, "it was closed before the limit");
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_preface_without_settings_is_closed() {
 }
 
 #[tokio::test]
-async fn a_greeted_connection_outlives_the_preface_limit() {
+async fn a_connection_that_sent_its_preface_outlives_the_preface_limit() {
     let server = start(impatient()).await;
     let mut caller = Caller::connect(server.address).await.unwrap();
     sleep(LIMIT * 3).await;
@@ -75,21 +75,21 @@ async fn an_http_1_request_gets_400_that_names_grpc() {
     let head = format!("GET / HTTP/1.1\r\nhost: rexd.test\r\nx-padding: {}\r\n\r\n", "v".repeat(1000));
     browser.write_all(head.as_bytes()).await.unwrap();
     browser.shutdown().await.unwrap();
-    let mut answer = String::new();
-    browser.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(answer.contains("gRPC"), "{answer}");
+    let mut response = String::new();
+    browser.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+    assert!(response.contains("gRPC"), "{response}");
 }
 
 #[tokio::test]
-async fn a_post_of_http_1_is_not_taken_for_the_preface() {
+async fn a_post_of_http_1_is_not_mistaken_for_the_preface() {
     let server = start(settings()).await;
     let mut poster = TcpStream::connect(server.address).await.unwrap();
     poster.write_all(b"POST / HTTP/1.1\r\nhost: rexd.test\r\n\r\n").await.unwrap();
     poster.shutdown().await.unwrap();
-    let mut answer = String::new();
-    poster.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let mut response = String::new();
+    poster.read_to_string(&mut response).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
 }
 
 /// A connection from another loopback address than 127.0.0.1.
@@ -99,7 +99,7 @@ async fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
     socket.connect(address).await.unwrap()
 }
 
-/// Whether a new connection is served; one over a cap is closed before it gets an answer.
+/// Whether a new connection is served; one over a cap is closed before it gets a response.
 async fn is_served(stream: TcpStream) -> bool {
     match Caller::over(stream).await {
         Ok(mut caller) => caller.health().await.is_ok(),

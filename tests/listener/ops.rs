@@ -1,4 +1,4 @@
-//! What the operator's machinery asks, on the ops port and by reflection.
+//! The ops port and gRPC reflection.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,42 +14,45 @@ use crate::{
     wire,
 };
 
-/// The whole answer to a request without a body.
-async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
+/// The whole response to a request without a body.
+async fn request(address: SocketAddr, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: rexd.test\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
-    answer
+    let mut response = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut response)).await.expect("a response").unwrap();
+    response
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, "GET", path).await
+    request(address, "GET", path).await
 }
 
 #[tokio::test]
-async fn livez_and_readyz_answer_and_nothing_else_does() {
+async fn livez_and_readyz_are_the_only_paths_and_allow_only_get_and_head() {
     let ops = start(settings()).await.ops;
     for path in ["/livez", "/readyz", "/readyz?verbose"] {
-        let answer = get(ops, path).await;
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nok\n"), "{path}: {answer}");
+        let response = get(ops, path).await;
+        assert!(
+            response.starts_with("HTTP/1.1 200 ") && response.ends_with("\r\n\r\nok\n"),
+            "{path}: {response}"
+        );
     }
-    let head = ask(ops, "HEAD", "/livez").await;
+    let head = request(ops, "HEAD", "/livez").await;
     assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
     assert!(get(ops, "/").await.starts_with("HTTP/1.1 404 "));
-    let post = ask(ops, "POST", "/readyz").await;
+    let post = request(ops, "POST", "/readyz").await;
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD"), "{post}");
 }
 
 #[tokio::test]
-async fn a_silent_prober_is_closed_and_the_others_are_answered() {
+async fn a_silent_prober_is_closed_and_others_are_served() {
     let ops = start(settings()).await.ops;
     let begun = Instant::now();
     let mut silent = TcpStream::connect(ops).await.unwrap();
     assert!(get(ops, "/livez").await.starts_with("HTTP/1.1 200 "));
     assert!(wire::closes_within(&mut silent, Duration::from_secs(9)).await);
-    assert!(begun.elapsed() >= Duration::from_secs(4), "it had its time");
+    assert!(begun.elapsed() >= Duration::from_secs(4), "it was closed before the limit");
 }
 
 #[tokio::test]
@@ -60,20 +63,20 @@ async fn both_reflection_services_list_the_health_service() {
         let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
         // ServerReflectionRequest with an empty `list_services`, field 7.
         let call = caller.begin(&path, ("x-ms", "0"), &[0x3a, 0]).await.unwrap();
-        let answer = end(call).await.unwrap();
-        assert_eq!(answer.code, 0, "{answer:?}");
-        let list = String::from_utf8_lossy(&answer.body);
+        let response = end(call).await.unwrap();
+        assert_eq!(response.code, 0, "{response:?}");
+        let list = String::from_utf8_lossy(&response.body);
         assert!(list.contains("grpc.health.v1.Health"), "{version}: {list}");
     }
 }
 
 #[tokio::test]
-async fn the_service_is_told_the_address_of_its_caller() {
+async fn the_service_sees_the_address_of_its_caller() {
     let server = start(settings()).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let own = stream.local_addr().unwrap().to_string();
     let mut caller = Caller::over(stream).await.unwrap();
-    let answer = end(caller.work("Hold", 0).await.unwrap()).await.unwrap();
-    assert_eq!(answer.headers["x-peer"], own);
-    assert_eq!(answer.headers["x-identity"], "false");
+    let response = end(caller.work("Hold", 0).await.unwrap()).await.unwrap();
+    assert_eq!(response.headers["x-peer"], own);
+    assert_eq!(response.headers["x-identity"], "false");
 }

@@ -43,7 +43,7 @@ pub(crate) struct Running {
     pub(crate) done: JoinHandle<Result<(), tls::Error>>,
 }
 
-/// Limits which never matter unless a test sets them.
+/// Limits that no test reaches unless it sets them.
 pub(crate) fn settings() -> Settings {
     Settings {
         max_connections: 1000,
@@ -85,13 +85,14 @@ pub(crate) async fn start_with_tls(settings: Settings, tls: Option<tls::Files>) 
     };
     let stop = CancellationToken::new();
     let done = tokio::spawn(server.run(stop.clone().cancelled_owned()));
-    // The ops port answers once the TLS files have been read, which a test may go on to change.
+    // The ops port responds once the TLS files have been read; only then may a test change them.
     get(ops, "/livez").await;
     Running { address, ops, readiness, calls, stop, done }
 }
 
-/// `/test.TestService/Hold` answers after the milliseconds in the header `x-ms`; `/test.TestService/Stream` answers at once with a stream
-/// that has no message, ever; `/test.TestService/Read` with as many bytes as the header `x-bytes` says. The answer tells in `x-peer` and `x-identity` who the caller is.
+/// `/test.TestService/Hold` responds after the milliseconds in the header `x-ms`; `/test.TestService/Stream` responds
+/// immediately with a stream that never has a message; `/test.TestService/Read` responds with as many bytes as the header
+/// `x-bytes` says. The response's `x-peer` and `x-identity` describe the caller.
 #[derive(Clone)]
 struct TestService(Arc<AtomicUsize>);
 

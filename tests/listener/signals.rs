@@ -1,4 +1,4 @@
-//! The process `rexd serve`: what it logs at its start, and what signals do to it.
+//! The process `rexd serve`: what it logs when it starts, and how it handles signals.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -73,11 +73,11 @@ fn address(line: &str, field: &str) -> SocketAddr {
         .as_str()
         .unwrap_or_default()
         .parse()
-        .unwrap_or_else(|_| panic!("{field} is no address: {line}"))
+        .unwrap_or_else(|_| panic!("{field} is not an address: {line}"))
 }
 
 #[test]
-fn the_log_names_the_addresses_that_are_listened_on() {
+fn the_log_names_the_listening_addresses() {
     let mut process = Process::start();
     let line = process.wait_for_line("\"serving\"");
     for field in ["listen", "ops_listen"] {
@@ -86,7 +86,7 @@ fn the_log_names_the_addresses_that_are_listened_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_is_logged_and_the_service_goes_on() {
+async fn sighup_is_logged_and_the_service_continues() {
     let mut process = Process::start();
     let address = process.listen_address();
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! TLS: who gets in, and which certificate the server presents.
+//! TLS: which callers are accepted, and which certificate the server presents.
 
 use std::{
     error::Error, fs, io, net::SocketAddr, os::unix::fs::symlink, path::Path, sync::Arc, time::Duration,
@@ -115,10 +115,10 @@ async fn a_socket_silent_in_the_handshake_is_closed() {
     let server = server::start_with_tls(settings, Some(files(directory.path()))).await;
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).await.unwrap();
-    // The head of a ClientHello which never goes on.
+    // The head of a ClientHello whose rest never follows.
     silent.write_all(&[22, 3, 1, 0, 200, 1, 0, 0, 196]).await.unwrap();
     assert!(wire::closes_within(&mut silent, Duration::from_secs(3)).await);
-    assert!(begun.elapsed() >= limit, "it had its time");
+    assert!(begun.elapsed() >= limit, "it was closed before the limit");
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_socket_silent_in_the_handshake_does_not_hold_the_drain() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_shown_and_old_connections_go_on() {
+async fn a_new_certificate_is_presented_and_old_connections_continue() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let old = write(directory.path(), &ca);
     let server = server::start_with_tls(settings(), Some(files(directory.path()))).await;
@@ -158,7 +158,7 @@ async fn a_new_certificate_is_shown_and_old_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_swap_of_the_data_link_is_seen() {
+async fn a_replaced_data_link_is_noticed() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let root = directory.path();
     // As the kubelet mounts a secret: the files are links through `..data`, which a rename replaces.
@@ -178,7 +178,7 @@ async fn a_swap_of_the_data_link_is_seen() {
 }
 
 #[tokio::test]
-async fn broken_new_files_leave_the_last_good_ones() {
+async fn broken_new_files_keep_the_last_good_ones() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let old = write(directory.path(), &ca);
     let server = server::start_with_tls(settings(), Some(files(directory.path()))).await;
@@ -215,11 +215,11 @@ async fn a_caller_without_the_required_certificate_is_refused() {
 
     let stream = connect(server.address, &connector(&ca, Some(issue(&ca)))).await.unwrap();
     let mut caller = Caller::over(stream).await.unwrap();
-    let answer = end(caller.work("Hold", 0).await.unwrap()).await.unwrap();
-    assert_eq!(answer.headers["x-identity"], "true");
+    let response = end(caller.work("Hold", 0).await.unwrap()).await.unwrap();
+    assert_eq!(response.headers["x-identity"], "true");
 }
 
-/// What a server with these files says when it is started.
+/// The error of starting a server with these files.
 async fn refusal(files: Files) -> String {
     let (readiness, health) = Readiness::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -254,16 +254,16 @@ async fn broken_files_at_the_start_are_errors_that_name_them() {
     ] {
         for content in ["", "no PEM", "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n"] {
             fs::write(&bad, content).unwrap();
-            let said = refusal(broken.clone()).await;
-            assert!(said.contains(&name), "{said}");
+            let error = refusal(broken.clone()).await;
+            assert!(error.contains(&name), "{error}");
         }
     }
 
     fs::write(&bad, "-----BEGIN PRIVATE KEY-----c2VjcmV0\n-----END PRIVATE KEY-----\n").unwrap();
-    let said = refusal(Files { key: bad.clone(), ..good.clone() }).await;
-    assert!(!said.contains("c2VjcmV0"), "a key with its line breaks lost is not quoted: {said}");
+    let error = refusal(Files { key: bad.clone(), ..good.clone() }).await;
+    assert!(!error.contains("c2VjcmV0"), "a key with its line breaks lost is not quoted: {error}");
 
     fs::write(&bad, KeyPair::generate().unwrap().serialize_pem()).unwrap();
-    let said = refusal(Files { key: bad, ..good }).await;
-    assert!(said.contains(&name) && said.contains("not a matching certificate and key"), "{said}");
+    let error = refusal(Files { key: bad, ..good }).await;
+    assert!(error.contains(&name) && error.contains("not a matching certificate and key"), "{error}");
 }

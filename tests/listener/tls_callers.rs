@@ -1,4 +1,4 @@
-//! Callers' certificates: whom the file with their authority lets in, and since when.
+//! Certificates of callers: the authority in the file decides which are accepted, and a changed file takes effect.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -25,7 +25,7 @@ async fn is_served(address: SocketAddr, server_ca: &Issuer, issuer: &Issuer) -> 
 }
 
 #[tokio::test]
-async fn a_new_authority_lets_its_callers_in_and_no_longer_those_of_the_old_one() {
+async fn callers_of_a_new_authority_are_accepted_and_those_of_the_old_one_refused() {
     let (directory, ca) = (TempDir::new().unwrap(), authority());
     let (old, new) = (authority(), authority());
     write(directory.path(), &ca);
@@ -39,7 +39,7 @@ async fn a_new_authority_lets_its_callers_in_and_no_longer_those_of_the_old_one(
     fs::write(&client_ca, new.pem()).unwrap();
     let begun = Instant::now();
     while !is_served(server.address, &ca, &new).await {
-        assert!(begun.elapsed() < PATIENCE, "the new authority is not known");
+        assert!(begun.elapsed() < PATIENCE, "the new authority is not in effect");
         sleep(Duration::from_millis(10)).await;
     }
     assert!(!is_served(server.address, &ca, &old).await);

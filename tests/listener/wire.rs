@@ -1,4 +1,4 @@
-//! HTTP/2 as bytes, for what no client library would send.
+//! HTTP/2 frames as bytes, for what no client library would send.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -32,7 +32,7 @@ pub(crate) const REFUSED_STREAM: u32 = 7;
 pub(crate) const CANCEL: u32 = 8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// A frame that came.
+/// A received frame.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
@@ -83,7 +83,7 @@ pub(crate) fn call(path: &str) -> Vec<u8> {
     ])
 }
 
-/// A connection on which preface and SETTINGS were exchanged.
+/// A connection after the exchange of preface and SETTINGS.
 pub(crate) async fn open(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(PREFACE).await.unwrap();

@@ -1,4 +1,4 @@
-//! Bodies that are not what was asked for: HTML, nothing, another type, compressed, too large.
+//! Bodies other than what was requested: HTML, nothing, another type, compressed, too large.
 
 use rexd::grpc::proto::StreamBlobRequest;
 use tonic::Code;
@@ -51,7 +51,7 @@ async fn html_instead_of_a_part_of_a_blob_is_refused_before_any_frame() {
     }
 }
 
-/// As if the page were the bytes 5 to 14 of the blob.
+/// An HTML page that is sent as the bytes 5 to 14 of the blob.
 fn partial_html() -> Reply {
     Reply::status(206)
         .header("Content-Type", "Text/HTML")
@@ -121,8 +121,8 @@ async fn an_encoded_body_is_refused_wherever_a_body_is_read() {
             let failure = setting.fails(&call, INVALID.0, INVALID.1).await;
             assert!(failure.status.message().contains("Content-Encoding"), "{:?}", failure.status);
         }
-        let asked = setting.registry.requests();
-        assert!(asked.iter().all(|request| request.header("accept-encoding") == Some("identity")));
+        let requests = setting.registry.requests();
+        assert!(requests.iter().all(|request| request.header("accept-encoding") == Some("identity")));
     }
 }
 
@@ -136,7 +136,7 @@ async fn content_encoding_identity_is_accepted() {
 }
 
 #[tokio::test]
-async fn five_mebibytes_are_too_large_whether_their_length_is_told_or_not() {
+async fn five_mebibytes_are_too_large_with_and_without_a_content_length() {
     let mut padded = image("a");
     padded.push_str(&" ".repeat(5 << 20));
     let head = format!("Content-Type: {OCI_MANIFEST}\r\n");

@@ -1,4 +1,4 @@
-//! A registry's refusals, and what the caller is told of them: the error table of the API, row by row.
+//! Error responses of a registry, and the status that the caller gets: the error table of the API, row by row.
 
 use serde_json::json;
 use tonic::Code;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// An error as the specification has it.
+/// An error body as the specification defines it.
 pub(crate) fn envelope(status: u16, code: &str) -> Reply {
     let body =
         json!({ "errors": [{ "code": code, "message": "something", "detail": { "any": ["thing"] } }] });

@@ -1,4 +1,4 @@
-//! What is in a page of a list: nulls, names that are none, more than was asked for, and registries that do not like `n`.
+//! The content of a page: nulls, invalid names, and more entries than requested. Also registries that refuse `n`.
 
 use rexd::grpc::proto::ListCatalogRequest;
 use serde_json::{Value, json};
@@ -9,13 +9,13 @@ use crate::{
     support::{call::Call, scripted::Reply, service::Options},
 };
 
-/// The tags that a page with this value of `tags` comes to.
+/// The tags that the caller gets for a page with this value of `tags`.
 async fn tags_of(document: Value) -> Vec<String> {
     let mut setting = Setting::new().await;
     let target = "/v2/org/app/tags/list?n=100";
     setting.registry.on("GET", target, [Reply::json(&document)]);
     let page = setting.tags(0, "").await.unwrap();
-    assert!(page.next_page_token.is_empty() && setting.is_content());
+    assert!(page.next_page_token.is_empty() && setting.got_expected_requests());
     page.tags
 }
 
@@ -42,14 +42,14 @@ async fn a_missing_list_and_an_error_with_200_are_invalid_responses() {
         json!({ "errors": [], "tags": ["a"], "repositories": ["a"] }),
     ] {
         for call in [Call::tags(REGISTRY, "org/app"), Call::catalog(REGISTRY)] {
-            is_no_list(&call, &document).await;
+            assert_invalid_list(&call, &document).await;
         }
     }
-    is_no_list(&Call::tags(REGISTRY, "org/app"), &json!({ "repositories": ["a"] })).await;
-    is_no_list(&Call::catalog(REGISTRY), &json!({ "tags": ["a"] })).await;
+    assert_invalid_list(&Call::tags(REGISTRY, "org/app"), &json!({ "repositories": ["a"] })).await;
+    assert_invalid_list(&Call::catalog(REGISTRY), &json!({ "tags": ["a"] })).await;
 }
 
-async fn is_no_list(call: &Call, document: &Value) {
+async fn assert_invalid_list(call: &Call, document: &Value) {
     let mut setting = Setting::new().await;
     let reply = Reply::json(document);
     setting.registry.otherwise(move |_| Some(reply.clone()));
@@ -98,7 +98,7 @@ async fn a_registry_that_ignores_n_is_read_through_windows() {
 }
 
 #[tokio::test]
-async fn windows_go_on_with_the_next_page_of_the_registry() {
+async fn windows_continue_with_the_next_page_of_the_registry() {
     let mut setting = Setting::new().await;
     let link = "</v2/org/app/tags/list?cursor=x>; rel=\"next\"";
     let first = Reply::json(&json!({ "tags": ["a", "b", "c"] })).header("Link", link);
@@ -113,11 +113,11 @@ async fn windows_go_on_with_the_next_page_of_the_registry() {
         token = page.next_page_token;
     }
     assert_eq!(pages, [vec!["a", "b"], vec!["c"], vec!["d"]]);
-    assert!(token.is_empty() && setting.is_content());
+    assert!(token.is_empty() && setting.got_expected_requests());
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_a_large_n_is_asked_for_less() {
+async fn a_registry_that_refuses_a_large_n_gets_a_smaller_one() {
     for refusal in [400, 413] {
         let mut setting = Setting::new().await;
         let link = "</v2/org/app/tags/list?n=100&next_page=opaque>; rel=\"next\"";
@@ -129,12 +129,12 @@ async fn a_registry_that_refuses_a_large_n_is_asked_for_less() {
         let first = setting.tags(1000, "").await.unwrap();
         let second = setting.tags(1000, &first.next_page_token).await.unwrap();
         assert_eq!((first.tags, second.tags), (vec!["a".to_owned()], vec!["b".to_owned()]));
-        assert!(setting.is_content());
+        assert!(setting.got_expected_requests());
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_any_n_is_asked_without() {
+async fn a_registry_that_refuses_any_n_gets_a_request_without_it() {
     let mut setting = Setting::new().await;
     for n in [1000, 100] {
         let target = format!("/v2/org/app/tags/list?n={n}");
@@ -146,11 +146,11 @@ async fn a_registry_that_refuses_any_n_is_asked_without() {
     let first = setting.tags(1000, "").await.unwrap();
     let second = setting.tags(1000, &first.next_page_token).await.unwrap();
     assert_eq!([first.tags, second.tags].concat(), all);
-    assert!(second.next_page_token.is_empty() && setting.is_content());
+    assert!(second.next_page_token.is_empty() && setting.got_expected_requests());
 }
 
 #[tokio::test]
-async fn a_registry_that_refuses_every_list_query_is_an_invalid_response() {
+async fn refusing_every_list_query_is_an_invalid_response() {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(|_| Some(Reply::status(400)));
     let call = Call::tags(REGISTRY, "org/app");
@@ -160,7 +160,7 @@ async fn a_registry_that_refuses_every_list_query_is_an_invalid_response() {
 }
 
 #[tokio::test]
-async fn docker_hub_has_no_catalog_and_is_not_asked_for_one() {
+async fn docker_hub_has_no_catalog_and_gets_no_request_for_one() {
     let mut setting = Setting::called("docker.io", Options::default()).await;
     for name in ["docker.io", "index.docker.io", "registry-1.docker.io", ""] {
         setting.fails(&Call::catalog(name), Code::Unimplemented, "UNSUPPORTED_BY_REGISTRY").await;

@@ -81,13 +81,13 @@ impl Setting {
         failure
     }
 
-    /// Everything that was expected came, and nothing else.
-    fn is_content(&self) -> bool {
+    /// Whether the registry got every expected request, and no other.
+    fn got_expected_requests(&self) -> bool {
         self.registry.unexpected().is_empty() && self.registry.missing().is_empty()
     }
 }
 
-/// What the registry says to a request for the manifest `v1` of `org/app`.
+/// The target of a request for the manifest `v1` of `org/app`.
 const MANIFEST_TARGET: &str = "/v2/org/app/manifests/v1";
 
 /// A manifest of a media type, with the headers a registry sends.
@@ -133,7 +133,7 @@ fn sha256(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// The same bytes in chunks (RFC 9112 section 7.1), so that their length is told nowhere.
+/// The same bytes in chunks (RFC 9112 section 7.1), without their length.
 fn chunked(head: &str, content: &[u8]) -> Reply {
     let mut bytes =
         format!("HTTP/1.1 200 OK\r\n{head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")

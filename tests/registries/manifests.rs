@@ -1,4 +1,4 @@
-//! Manifests: what the answer says of itself is compared, never believed.
+//! Manifests: what a response says about itself is verified, never trusted.
 
 use rexd::grpc::proto::get_manifest_response::Manifest as View;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::{
 
 const INVALID: (Code, &str) = (Code::Internal, "REGISTRY_INVALID_RESPONSE");
 
-/// A setting whose manifest `v1` is this answer.
+/// A setting in which this is the response for manifest `v1`.
 async fn with(reply: Reply) -> Setting {
     let setting = Setting::new().await;
     setting.registry.on("GET", MANIFEST_TARGET, [reply]);
@@ -21,19 +21,19 @@ async fn with(reply: Reply) -> Setting {
 async fn refused(reply: Reply, code: Code, reason: &str) -> String {
     let mut setting = with(reply).await;
     let failure = setting.fails(&Call::manifest(REGISTRY, "org/app", "v1"), code, reason).await;
-    assert!(setting.is_content(), "asked for once and not again");
+    assert!(setting.got_expected_requests(), "the request was retried");
     failure.status.message().to_owned()
 }
 
 #[tokio::test]
-async fn the_exact_bytes_come_through_with_a_typed_view() {
-    let odd = format!("\n {} \t\r\n", image("a").replace("\":", "\" : "));
-    let mut setting = with(document(&format!("{OCI_MANIFEST}; charset=utf-8"), &odd)).await;
+async fn the_exact_bytes_are_returned_with_a_typed_view() {
+    let content = format!("\n {} \t\r\n", image("a").replace("\":", "\" : "));
+    let mut setting = with(document(&format!("{OCI_MANIFEST}; charset=utf-8"), &content)).await;
     let manifest = setting.manifest("").await.unwrap();
     let descriptor = manifest.content_descriptor.unwrap();
-    assert_eq!(manifest.content, odd);
-    assert_eq!((descriptor.media_type.as_str(), descriptor.size as usize), (OCI_MANIFEST, odd.len()));
-    assert_eq!(descriptor.digest, sha256(odd.as_bytes()));
+    assert_eq!(manifest.content, content);
+    assert_eq!((descriptor.media_type.as_str(), descriptor.size as usize), (OCI_MANIFEST, content.len()));
+    assert_eq!(descriptor.digest, sha256(content.as_bytes()));
     assert!(matches!(manifest.manifest, Some(View::ImageManifest(view)) if view.schema_version == 2));
 }
 
@@ -67,42 +67,42 @@ async fn a_malformed_digest_header_is_an_invalid_response() {
 }
 
 #[tokio::test]
-async fn the_requested_digest_binds_whatever_the_header_says() {
-    let (asked, came) = (image("asked"), image("came"));
-    let digest = sha256(asked.as_bytes());
-    for said in [&asked, &came] {
+async fn the_requested_digest_is_compared_whatever_the_header_says() {
+    let (requested, received) = (image("requested"), image("received"));
+    let digest = sha256(requested.as_bytes());
+    for in_header in [&requested, &received] {
         let mut setting = Setting::new().await;
         let reply = Reply::status(200)
             .header("Content-Type", OCI_MANIFEST)
-            .header("Docker-Content-Digest", sha256(said.as_bytes()))
-            .body(came.clone());
+            .header("Docker-Content-Digest", sha256(in_header.as_bytes()))
+            .body(received.clone());
         setting.registry.on("GET", &format!("/v2/org/app/manifests/{digest}"), [reply]);
         let call = Call::manifest(REGISTRY, "org/app", &digest);
         setting.fails(&call, Code::DataLoss, "DIGEST_MISMATCH").await;
-        assert!(setting.is_content());
+        assert!(setting.got_expected_requests());
     }
 }
 
 #[tokio::test]
-async fn a_content_type_against_the_media_type_is_refused() {
-    for (said, content) in [
+async fn a_content_type_that_contradicts_the_media_type_is_refused() {
+    for (content_type, content) in [
         (OCI_INDEX, image("a")),
         (OCI_MANIFEST, index(&[]).to_string()),
         ("application/json", image("a")),
         ("application/vnd.docker.distribution.manifest.v2+json", image("a")),
     ] {
-        let message = refused(document(said, &content), INVALID.0, INVALID.1).await;
-        assert!(message.contains(said), "{message}");
+        let message = refused(document(content_type, &content), INVALID.0, INVALID.1).await;
+        assert!(message.contains(content_type), "{message}");
     }
 }
 
 #[tokio::test]
 async fn a_manifest_that_is_also_an_index_is_refused() {
-    for beside in ["layers", "config", "fsLayers"] {
+    for field in ["layers", "config", "fsLayers"] {
         for media_type in [OCI_MANIFEST, OCI_INDEX, "application/json"] {
             let mut both: Value = index(&[]);
             both["mediaType"] = media_type.into();
-            both[beside] = json!([]);
+            both[field] = json!([]);
             let message = refused(document(media_type, &both.to_string()), INVALID.0, INVALID.1).await;
             assert!(message.contains("manifests and layers"), "{message}");
         }
@@ -110,7 +110,7 @@ async fn a_manifest_that_is_also_an_index_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_that_comes_twice_is_refused() {
+async fn a_duplicate_key_is_refused() {
     let twice = image("a").replacen('{', &format!("{{\"mediaType\": \"{OCI_INDEX}\","), 1);
     refused(document(OCI_MANIFEST, &twice), INVALID.0, INVALID.1).await;
 }
@@ -132,7 +132,7 @@ async fn schema_1_is_unsupported_by_its_type_and_by_its_version() {
 }
 
 #[tokio::test]
-async fn a_type_that_is_not_parsed_comes_through_as_bytes() {
+async fn content_of_a_type_that_is_not_parsed_is_returned_as_bytes() {
     let content =
         json!({ "schemaVersion": 2, "mediaType": "application/vnd.example+json", "x": [1] }).to_string();
     let manifest = with(document("application/vnd.example+json", &content)).await.manifest("").await.unwrap();
@@ -140,8 +140,8 @@ async fn a_type_that_is_not_parsed_comes_through_as_bytes() {
     assert!(manifest.manifest.is_none());
 }
 
-/// What becomes of this answer to a caller who asks for these types, or for the usual ones.
-async fn asked_for(accept: &[&str], reply: Reply) -> Result<Vec<u8>, tonic::Status> {
+/// The result of this response for a caller that requests these types, or else the default ones.
+async fn fetch_accepting(accept: &[&str], reply: Reply) -> Result<Vec<u8>, tonic::Status> {
     let Call::Manifest(mut request) = Call::manifest(REGISTRY, "org/app", "v1") else { panic!() };
     request.accept_media_types = accept.iter().map(|media_type| (*media_type).to_owned()).collect();
     let response = with(reply).await.client.get_manifest(request).await?;
@@ -161,12 +161,12 @@ async fn json_without_a_requested_content_type_or_media_type_is_refused() {
         (vec!["application/x"], &unnamed),
         (vec!["text/*"], &unnamed),
     ] {
-        let status = asked_for(&accept, document(json, content)).await.unwrap_err();
+        let status = fetch_accepting(&accept, document(json, content)).await.unwrap_err();
         let failure = Failure::expect(status, INVALID.0, INVALID.1, &format!("{accept:?} {content}"));
         assert!(failure.status.message().contains(json), "{:?}", failure.status);
     }
     for accept in [json, "Application/JSON", "application/*", "*/*"] {
-        let content = asked_for(&["a/b", accept], document(json, &unnamed)).await;
+        let content = fetch_accepting(&["a/b", accept], document(json, &unnamed)).await;
         assert_eq!(content.unwrap(), unnamed.as_bytes(), "{accept}");
     }
 }
@@ -182,7 +182,7 @@ async fn the_media_type_field_replaces_a_missing_content_type_and_one_of_them_is
 }
 
 #[tokio::test]
-async fn the_registry_is_asked_for_six_types_or_for_the_callers() {
+async fn the_accept_header_has_six_types_or_those_of_the_caller() {
     let mut setting = Setting::new().await;
     setting.registry.always("GET", MANIFEST_TARGET, document(OCI_MANIFEST, &image("a")));
     setting.manifest("").await.unwrap();

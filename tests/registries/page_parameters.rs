@@ -37,19 +37,19 @@ async fn the_cursors_of_real_registries_are_sent_back_byte_by_byte() {
         // Quay, GHCR, Red Hat and distribution.
         "n=100&last=23.0.4-0",
         "last=2.0.0-beta.9&n=100",
-        // ECR: a long cursor and no size; its padding may come as it is.
+        // ECR: a long cursor and no size; its padding may be unencoded.
         "last=eyJwYXlsb2FkIjoiK2Jhc2U2NC9wYXlsb2FkPT0iLCJkYXRha2V5IjoiQVFFQkFIaCJ9+/==",
         // ACR.
         "last=v1&n=1000&orderby=",
         // Harbor and Artifactory: a tag with characters that Go's url.Values encodes.
         "last=v1_2%2Bbuild&n=2",
-        // Cursors and offsets of others.
+        // Cursors and offsets of other registries.
         "cursor=x&n=2",
         "nextToken=x%2Fy",
         "continuationToken=8ea4%3A1",
         "page=2&n=2",
         "n=2&start=2",
-        // An empty pair is nothing.
+        // An empty pair is ignored.
         "&n=2&&last=a&",
     ] {
         let mut setting = Setting::new().await;
@@ -59,7 +59,7 @@ async fn the_cursors_of_real_registries_are_sent_back_byte_by_byte() {
         setting.registry.on("GET", &format!("/v2/org/app/tags/list?{query}"), [end]);
         let second = setting.tags(2, &first.next_page_token).await.unwrap();
         assert_eq!((first.tags, second.tags), (vec!["a".to_owned()], vec!["b".to_owned()]), "{query}");
-        assert!(second.next_page_token.is_empty() && setting.is_content(), "{query}");
+        assert!(second.next_page_token.is_empty() && setting.got_expected_requests(), "{query}");
     }
 }
 
@@ -95,5 +95,5 @@ async fn page_parameters_allow_a_link_and_its_token_but_never_ns() {
     assert_eq!(second.tags, ["b"]);
     let status = setting.tags(2, "").await.unwrap_err();
     Failure::expect(status, Code::Internal, "REGISTRY_INVALID_RESPONSE", "ns");
-    assert!(setting.is_content());
+    assert!(setting.got_expected_requests());
 }

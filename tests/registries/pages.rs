@@ -1,4 +1,4 @@
-//! From page to page: whose word is followed, and chains that lead nowhere.
+//! Pagination: which links are followed, and chains of pages that never end.
 
 use rexd::client::Limits;
 use serde_json::json;
@@ -14,7 +14,7 @@ fn page(tags: &[&str], next: &str) -> Reply {
     Reply::json(&json!({ "tags": tags })).header("Link", format!("<{next}>; rel=\"next\""))
 }
 
-/// Walks to the end of the tags, two a page, or to the error that ends the walk.
+/// Reads all pages of the tags, two tags a page, up to the end or an error.
 async fn walk(setting: &mut Setting) -> (Vec<String>, Option<Status>) {
     let (mut read, mut token) = (Vec::new(), String::new());
     for _ in 0..1000 {
@@ -37,10 +37,10 @@ fn cursor(request: &Request) -> usize {
     number.unwrap_or_default()
 }
 
-/// The walk must end with the error of a malformed answer.
+/// The walk must end with the error of an invalid response.
 async fn ends_in_an_error(setting: &mut Setting, problem: &str) -> Vec<String> {
     let (read, status) = walk(setting).await;
-    let status = status.unwrap_or_else(|| panic!("a silent end after {read:?}"));
+    let status = status.unwrap_or_else(|| panic!("the list ended without an error after {read:?}"));
     let failure = Failure::expect(status, Code::Internal, "REGISTRY_INVALID_RESPONSE", problem);
     assert!(failure.status.message().contains(problem), "{:?}", failure.status);
     read
@@ -74,7 +74,11 @@ async fn only_the_query_of_a_link_is_used() {
     let last = Reply::json(&json!({ "tags": ["f"] }));
     setting.registry.on("GET", "/v2/org/app/tags/list?last=e&n=2", [last]);
     let (read, status) = walk(&mut setting).await;
-    assert!(status.is_none() && setting.is_content(), "{status:?} {:?}", setting.registry.unexpected());
+    assert!(
+        status.is_none() && setting.got_expected_requests(),
+        "{status:?} {:?}",
+        setting.registry.unexpected()
+    );
     assert_eq!(read, ["a", "b", "c", "d", "e", "f"]);
 }
 
@@ -86,7 +90,11 @@ async fn a_registry_may_raise_n_in_its_link_to_1000_only() {
     let last = Reply::json(&json!({ "tags": ["c"] }));
     setting.registry.on("GET", "/v2/org/app/tags/list?last=b&n=1000", [last]);
     let (read, status) = walk(&mut setting).await;
-    assert!(status.is_none() && setting.is_content(), "{status:?} {:?}", setting.registry.unexpected());
+    assert!(
+        status.is_none() && setting.got_expected_requests(),
+        "{status:?} {:?}",
+        setting.registry.unexpected()
+    );
     assert_eq!(read, ["a", "b", "c"]);
 }
 
@@ -110,7 +118,7 @@ async fn the_same_page_under_new_cursors_is_an_error() {
     assert_eq!(read, ["a", "b"]);
 }
 
-/// The walk through pages whose cursors go round in a circle of this length.
+/// Reads pages whose cursors form a circle of this length.
 async fn round(circle: usize) -> (Vec<String>, usize) {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(move |request| {

@@ -1,4 +1,4 @@
-//! `platform`: from an index to the manifest that runs there, and indexes that lie.
+//! `platform`: from an index to the manifest for it, and indexes with wrong entries.
 
 use serde_json::Value;
 use tonic::Code;
@@ -8,7 +8,7 @@ use crate::{
     support::status::Failure,
 };
 
-/// A setting whose `v1` is this index, and which also has these documents.
+/// A setting whose `v1` is this index, and that also has these documents.
 async fn with(index: &Value, documents: &[(&str, &str)]) -> Setting {
     let setting = Setting::new().await;
     setting.registry.always("GET", MANIFEST_TARGET, document(OCI_INDEX, &index.to_string()));
@@ -62,7 +62,7 @@ async fn the_best_matching_entry_is_picked() {
 }
 
 #[tokio::test]
-async fn a_32_bit_sibling_runs_where_nothing_else_does() {
+async fn a_32_bit_entry_is_picked_for_its_64_bit_platform_when_nothing_else_matches() {
     let (arm, x86) = (image("arm"), image("386"));
     let index = index(&[(OCI_MANIFEST, &arm, "linux/arm/v6"), (OCI_MANIFEST, &x86, "linux/386")]);
     let mut setting = with(&index, &[(OCI_MANIFEST, &arm), (OCI_MANIFEST, &x86)]).await;
@@ -79,7 +79,7 @@ async fn no_match_is_not_found_and_names_the_platform() {
         let failure = fails(&mut setting, platform, Code::NotFound, "MANIFEST_UNKNOWN").await;
         assert!(failure.status.message().contains(platform), "{:?}", failure.status);
     }
-    assert!(setting.registry.unexpected().is_empty(), "no entry is asked for");
+    assert!(setting.registry.unexpected().is_empty(), "no entry is requested");
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn indexes_nested_too_deeply_are_an_error() {
 }
 
 #[tokio::test]
-async fn an_index_that_lies_about_a_size_is_data_loss() {
+async fn an_index_with_a_wrong_size_is_data_loss() {
     let leaf = image("leaf");
     for lie in [0, 1, leaf.len() as u64 + 1, u64::from(u32::MAX)] {
         let mut index = index(&[(OCI_MANIFEST, &leaf, "linux/amd64")]);
@@ -119,17 +119,17 @@ async fn an_index_that_lies_about_a_size_is_data_loss() {
 }
 
 #[tokio::test]
-async fn an_entry_that_is_other_content_is_data_loss() {
-    let (said, came) = (image("said"), image("came"));
-    let index = index(&[(OCI_MANIFEST, &said, "linux/amd64")]);
+async fn an_entry_with_other_content_is_data_loss() {
+    let (listed, received) = (image("listed"), image("received"));
+    let index = index(&[(OCI_MANIFEST, &listed, "linux/amd64")]);
     let mut setting = with(&index, &[]).await;
-    let target = format!("/v2/org/app/manifests/{}", sha256(said.as_bytes()));
-    setting.registry.on("GET", &target, [document(OCI_MANIFEST, &came)]);
+    let target = format!("/v2/org/app/manifests/{}", sha256(listed.as_bytes()));
+    setting.registry.on("GET", &target, [document(OCI_MANIFEST, &received)]);
     fails(&mut setting, "linux/amd64", Code::DataLoss, "DIGEST_MISMATCH").await;
 }
 
 #[tokio::test]
-async fn a_digest_of_an_index_becomes_a_path_only_if_it_is_one() {
+async fn a_malformed_digest_in_an_index_never_becomes_a_path() {
     let leaf = image("leaf");
     for digest in ["sha256:../../../admin", "sha256:aa", "../x", "sha384:x"] {
         let mut index = index(&[(OCI_MANIFEST, &leaf, "linux/amd64")]);
@@ -141,7 +141,7 @@ async fn a_digest_of_an_index_becomes_a_path_only_if_it_is_one() {
 }
 
 #[tokio::test]
-async fn a_platform_is_ignored_when_the_reference_is_no_index() {
+async fn a_platform_is_ignored_when_the_reference_is_not_an_index() {
     let mut setting = Setting::new().await;
     setting.registry.on("GET", MANIFEST_TARGET, [document(OCI_MANIFEST, &image("a"))]);
     let manifest = setting.manifest("linux/s390x").await.unwrap();

@@ -1,5 +1,5 @@
-//! Registries that cause as many requests as they can: what one call sends is bounded, also when each cause has a bound of its
-//! own.
+//! Registries that cause as many requests as they can: the requests of one call are bounded, also when each cause has its
+//! own bound.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{call::Call, scripted::Reply, wire::Request},
 };
 
-/// The most requests for one call.
+/// The maximum number of requests for one call.
 const BOUND: usize = 32;
 
 /// Redirects a request to itself five times, as often as a redirect is followed. After that, `None`.
@@ -59,7 +59,7 @@ async fn a_blob_that_makes_progress_may_use_the_bound_again_with_each_resume() {
     let mut setting = Setting::new().await;
     setting.registry.otherwise(|request| {
         Some(redirect_to_itself(request).unwrap_or_else(|| {
-            // One byte of the rest, and the connection is lost.
+            // One byte of the rest, and then the connection breaks.
             let range = request.header("range").unwrap_or("bytes=0-");
             let from: usize = range["bytes=".len()..].split('-').next().unwrap().parse().unwrap();
             Reply::status(206)

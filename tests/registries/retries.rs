@@ -1,5 +1,5 @@
-//! When a request is retried, and how often: a caller does not see one failed request, and retries add few requests to an
-//! outage.
+//! When a request is retried, and how often: a single failed request does not reach the caller, and during an outage
+//! retries add few requests.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn tags_page() -> Reply {
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_twice_is_asked_a_third_time() {
+async fn a_request_that_fails_twice_is_sent_a_third_time() {
     for glitch in [
         Reply::status(500),
         Reply::status(502),
@@ -36,17 +36,17 @@ async fn a_registry_that_fails_twice_is_asked_a_third_time() {
         let replies = [glitch.clone(), glitch, document(OCI_MANIFEST, &image("a"))];
         setting.registry.on("GET", MANIFEST_TARGET, replies);
         assert_eq!(setting.manifest("").await.unwrap().content, image("a"));
-        assert!(setting.is_content());
+        assert!(setting.got_expected_requests());
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_fails_three_times_is_not_asked_a_fourth() {
+async fn a_request_that_fails_three_times_is_not_sent_again() {
     let mut setting = Setting::new().await;
     setting.registry.on("GET", TAGS_TARGET, vec![Reply::status(503); 3]);
     let call = Call::tags(REGISTRY, "org/app");
     setting.fails(&call, Code::Unavailable, "REGISTRY_UNAVAILABLE").await;
-    assert!(setting.is_content());
+    assert!(setting.got_expected_requests());
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn a_failure_that_a_retry_cannot_fix_is_not_retried() {
     }
 }
 
-/// Requests for 200 calls, made one after the other or all at once, to a registry that never answers well.
+/// Requests for 200 calls, made one after the other or all at once, to a registry that always fails.
 async fn requests_in_an_outage(reply: Reply, at_once: bool) -> usize {
     const CALLS: usize = 200;
     let setting = Setting::new().await;
@@ -92,7 +92,7 @@ async fn an_outage_costs_at_most_a_fifth_more_requests_than_calls() {
 }
 
 #[tokio::test]
-async fn retry_after_is_waited_for_by_every_call_to_the_registry() {
+async fn every_call_to_the_registry_waits_for_retry_after() {
     let mut setting = Setting::new().await;
     let limited = Reply::status(429).header("Retry-After", "1");
     setting.registry.on("GET", TAGS_TARGET, [limited, tags_page()]);
@@ -111,11 +111,11 @@ async fn retry_after_is_waited_for_by_every_call_to_the_registry() {
     let (tags, (manifest, waited)) = tokio::join!(first.outcome(&mut setting.client), later);
     assert!(tags.is_ok() && manifest.is_ok(), "{tags:?} {manifest:?}");
     assert!(began.elapsed() >= Duration::from_secs(1) && waited >= Duration::from_secs(1), "{waited:?}");
-    assert!(setting.is_content());
+    assert!(setting.got_expected_requests());
 }
 
 #[tokio::test]
-async fn a_deadline_before_the_end_of_retry_after_is_not_waited_for() {
+async fn a_call_fails_at_once_when_its_deadline_is_before_retry_after() {
     let mut setting = Setting::new().await;
     let limited = Reply::status(429).header("Retry-After", "20");
     setting.registry.on("GET", MANIFEST_TARGET, [limited]);
@@ -133,7 +133,7 @@ async fn a_deadline_before_the_end_of_retry_after_is_not_waited_for() {
         );
     }
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert!(setting.is_content(), "the second call did not ask");
+    assert!(setting.got_expected_requests(), "the second call sent a request");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! What must not come out: whatever a registry says in bodies, queries and parameters stays out of every status; and every
-//! status stays small (which `Failure::of` checks of each one in these tests).
+//! No status contains what a registry sends in bodies, queries and parameters, and every status is small (`Failure::of`
+//! checks the size of each one in these tests).
 
 use serde_json::json;
 use tonic::Code;
@@ -15,7 +15,7 @@ use crate::{
 
 const CANARY: &str = "canary-7f3a";
 
-/// Answers that carry the canary in every place a registry could put a secret, or an attacker a text.
+/// Responses with the canary in every place where a registry could put a secret, or an attacker a text.
 fn canaries() -> Vec<Reply> {
     let envelope =
         json!({ "errors": [{ "code": CANARY, "message": CANARY, "detail": { "token": CANARY } }] });
@@ -55,8 +55,8 @@ fn canaries() -> Vec<Reply> {
 async fn secrets_in_a_registry_response_are_never_in_a_status() {
     for reply in canaries() {
         let mut setting = Setting::new().await;
-        let answer = reply.clone();
-        setting.registry.otherwise(move |_| Some(answer.clone()));
+        let response = reply.clone();
+        setting.registry.otherwise(move |_| Some(response.clone()));
         for call in Call::each(REGISTRY) {
             let Err(status) = call.outcome(&mut setting.client).await else {
                 continue;
@@ -71,7 +71,7 @@ async fn secrets_in_a_registry_response_are_never_in_a_status() {
 #[tokio::test]
 async fn an_unreachable_presigned_url_is_not_in_the_status() {
     let registry = ScriptedRegistry::start().await;
-    // Bound and not listening: a connection is refused.
+    // Bound but not listening, so connections are refused.
     let dead = tokio::net::TcpSocket::new_v4().unwrap();
     dead.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let storage = format!("http://{}", dead.local_addr().unwrap());
@@ -88,7 +88,7 @@ async fn an_unreachable_presigned_url_is_not_in_the_status() {
 
 #[tokio::test]
 async fn a_status_is_small_with_the_longest_names_and_responses() {
-    // 63 a label, 253 in all, and the longest port.
+    // 63 characters a label, 253 in all, and the longest port.
     let name = format!("{0}.{0}.{0}.{1}:65535", "a".repeat(63), "a".repeat(61));
     let repository = "a".repeat(255);
     let code = "A".repeat(64);
@@ -105,8 +105,8 @@ async fn a_status_is_small_with_the_longest_names_and_responses() {
     let mut seen = 0;
     for reply in replies {
         let mut setting = Setting::called(&name, Options::default()).await;
-        let answer = reply.clone();
-        setting.registry.otherwise(move |_| Some(answer.clone()));
+        let response = reply.clone();
+        setting.registry.otherwise(move |_| Some(response.clone()));
         for call in [
             Call::ping(&name),
             Call::catalog(&name),
@@ -122,6 +122,6 @@ async fn a_status_is_small_with_the_longest_names_and_responses() {
             }
         }
     }
-    // A strange Content-Type troubles manifests and the blob, and a manifest is no list; only the ping succeeds.
+    // Manifests and the blob fail because of the Content-Type, and a manifest is not a list; only the ping succeeds.
     assert_eq!(seen, 7 * 6 + 5 * 5);
 }

@@ -37,7 +37,7 @@ async fn trickling() -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn a_list_whose_body_trickles_ends_at_the_limit_for_the_whole_body() {
+async fn a_list_with_a_slow_body_fails_at_the_limit_for_the_whole_body() {
     let slow = with_http(settings(REGISTRY, trickling().await), |http| {
         http.idle_timeout = Duration::from_secs(60);
         http.body_timeout = Duration::from_millis(300);
@@ -45,7 +45,7 @@ async fn a_list_whose_body_trickles_ends_at_the_limit_for_the_whole_body() {
     let service = Service::start(vec![slow], Options::default()).await;
     let request = ListTagsRequest { repository: "org/app".to_owned(), ..ListTagsRequest::default() };
     let call = async { service.client().await.list_tags(request).await };
-    // Without the limit, the call would last for as long as the registry sends.
+    // Without the limit, the call would last as long as the registry sends.
     let status = tokio::time::timeout(Duration::from_secs(20), call).await.unwrap().unwrap_err();
     let failure = Failure::expect(status, Code::Unavailable, "REGISTRY_TIMEOUT", "a body that trickles");
     assert!(failure.status.message().contains("complete body"), "{}", failure.status.message());

@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_rate_limit_tells_when_to_come_back_from_seconds_and_from_a_date() {
+async fn the_retry_delay_of_a_rate_limit_comes_from_seconds_or_a_date() {
     let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(120));
     for call in Call::each(REGISTRY) {
         for (retry_after, range) in [("120", 120_000..=120_000), (date.as_str(), 100_000..=120_000)] {
@@ -39,7 +39,7 @@ async fn a_rate_limit_without_a_valid_retry_after_has_a_default_delay() {
 }
 
 #[tokio::test]
-async fn a_failing_registry_is_unavailable_and_worth_a_retry() {
+async fn a_failing_registry_is_unavailable_with_a_retry_delay() {
     for status in [500, 502, 503, 504, 507, 599] {
         for call in Call::each(REGISTRY) {
             let failure = failure(&call, Reply::status(status)).await;

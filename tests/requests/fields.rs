@@ -29,7 +29,7 @@ fn blob(change: impl FnOnce(&mut StreamBlobRequest)) -> Call {
     Call::Blob(request)
 }
 
-/// Digests that are none, strictly: of the wrong length, case, algorithm, or alphabet.
+/// Malformed digests: of the wrong length, case, algorithm or alphabet.
 fn wrong_digests() -> Vec<String> {
     let hex = "a".repeat(64);
     vec![
@@ -59,11 +59,11 @@ fn wrong_digests() -> Vec<String> {
 async fn a_malformed_digest_is_invalid_as_digest_and_as_reference() {
     let mut setting = Setting::new(false).await;
     for digest in wrong_digests() {
-        setting.finds_wrong("reference", [manifest(|request| request.reference = digest.clone())]).await;
-        setting.finds_wrong("digest", [blob(|request| request.digest = digest)]).await;
+        setting.refuses_field("reference", [manifest(|request| request.reference = digest.clone())]).await;
+        setting.refuses_field("digest", [blob(|request| request.digest = digest)]).await;
     }
     for not_a_digest in [String::new(), "v1".to_owned(), "a".repeat(64)] {
-        setting.finds_wrong("digest", [blob(|request| request.digest = not_a_digest)]).await;
+        setting.refuses_field("digest", [blob(|request| request.digest = not_a_digest)]).await;
     }
 }
 
@@ -76,7 +76,7 @@ async fn a_malformed_tag_is_invalid() {
         "a#b", "..", "a~b",
     ] {
         let call = manifest(|request| request.reference = reference.to_owned());
-        setting.finds_wrong("reference", [call]).await;
+        setting.refuses_field("reference", [call]).await;
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_malformed_platform_is_invalid() {
         &too_long,
     ] {
         let call = manifest(|request| request.platform = platform.to_owned());
-        setting.finds_wrong("platform", [call]).await;
+        setting.refuses_field("platform", [call]).await;
     }
 }
 
@@ -119,12 +119,12 @@ async fn malformed_or_too_many_media_types_are_invalid() {
     let lists = among_fine_ones.into_iter().chain(injections).chain([seventeen, too_long]);
     for list in lists {
         let call = manifest(|request| request.accept_media_types = list);
-        setting.finds_wrong("accept_media_types", [call]).await;
+        setting.refuses_field("accept_media_types", [call]).await;
     }
 }
 
 #[tokio::test]
-async fn a_negative_number_is_invalid_wherever_a_number_is() {
+async fn a_negative_number_is_invalid_in_every_number_field() {
     let mut setting = Setting::new(false).await;
     for number in [-1, i32::MIN] {
         let catalog = ListCatalogRequest {
@@ -138,11 +138,11 @@ async fn a_negative_number_is_invalid_wherever_a_number_is() {
             page_size: number,
             ..ListTagsRequest::default()
         };
-        setting.finds_wrong("page_size", [Call::Catalog(catalog), Call::Tags(tags)]).await;
-        setting.finds_wrong("max_chunk_bytes", [blob(|request| request.max_chunk_bytes = number)]).await;
+        setting.refuses_field("page_size", [Call::Catalog(catalog), Call::Tags(tags)]).await;
+        setting.refuses_field("max_chunk_bytes", [blob(|request| request.max_chunk_bytes = number)]).await;
     }
     for number in [-1, i64::MIN] {
-        setting.finds_wrong("offset", [blob(|request| request.offset = number)]).await;
-        setting.finds_wrong("limit", [blob(|request| request.limit = number)]).await;
+        setting.refuses_field("offset", [blob(|request| request.offset = number)]).await;
+        setting.refuses_field("limit", [blob(|request| request.limit = number)]).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Bad requests: what a caller may send wrong, field by field. Each is refused with INVALID_ARGUMENT that names the field,
-//! or PERMISSION_DENIED where the target is not allowed, and no registry sees anything of it.
+//! Invalid requests, field by field. Each is refused with INVALID_ARGUMENT that names the field, or with PERMISSION_DENIED
+//! where the target is not allowed, and none reaches a registry.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod fields;
@@ -55,8 +55,8 @@ impl Setting {
         failures
     }
 
-    /// Makes calls that are INVALID_ARGUMENT because of this field.
-    async fn finds_wrong(&mut self, field: &str, calls: impl IntoIterator<Item = Call>) {
+    /// Makes calls that are refused with INVALID_ARGUMENT because of this field.
+    async fn refuses_field(&mut self, field: &str, calls: impl IntoIterator<Item = Call>) {
         for failure in self.refuses(calls, Code::InvalidArgument, "INVALID_ARGUMENT").await {
             assert_eq!(failure.fields(), [field], "{:?}", failure.status);
             assert!(failure.status.message().starts_with(field), "{:?}", failure.status);

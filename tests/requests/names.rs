@@ -2,7 +2,7 @@
 
 use crate::{REGISTRY, Setting, support::call::Call};
 
-/// What can be wrong with any name, and must never become a part of a URL.
+/// Malformed names of any kind, which must never become part of a URL.
 const NEVER_A_NAME: [&str; 22] = [
     "..",
     "../x",
@@ -40,13 +40,13 @@ async fn a_malformed_repository_is_invalid_in_every_rpc_that_names_one() {
     let wrong = NEVER_A_NAME.into_iter().chain(only_repositories).chain([too_long.as_str(), huge.as_str()]);
     for repository in wrong {
         let calls = Call::each_with_repository(REGISTRY, repository);
-        setting.finds_wrong("repository", calls).await;
+        setting.refuses_field("repository", calls).await;
     }
 }
 
 #[tokio::test]
 async fn a_malformed_registry_is_invalid_in_every_rpc() {
-    // Unlisted registries are allowed here, so that nothing but the grammar stands between the name and a URL.
+    // Unlisted registries are allowed here, so only the grammar keeps the name out of a URL.
     let mut setting = Setting::new(true).await;
     let too_long = format!("{}.example", "a".repeat(255));
     let long_label = format!("{}.example", "a".repeat(64));
@@ -79,12 +79,12 @@ async fn a_malformed_registry_is_invalid_in_every_rpc() {
     let wrong =
         NEVER_A_NAME.into_iter().chain(only_registries).chain([too_long.as_str(), long_label.as_str()]);
     for registry in wrong {
-        setting.finds_wrong("registry", Call::each(registry)).await;
+        setting.refuses_field("registry", Call::each(registry)).await;
     }
 }
 
 #[tokio::test]
-async fn the_longest_names_are_names() {
+async fn the_longest_names_are_valid() {
     let mut setting = Setting::new(false).await;
     let repository = "a".repeat(255);
     setting.registry.otherwise(|_| Some(crate::support::scripted::Reply::status(404)));

@@ -23,7 +23,7 @@ fn catalog(page_size: i32, page_token: &str) -> ListCatalogRequest {
     ListCatalogRequest { registry: REGISTRY.to_owned(), page_size, page_token: page_token.to_owned() }
 }
 
-/// A real token, of the list of the tags of `org/app`.
+/// A valid token of the list of tags of `org/app`.
 async fn token() -> String {
     let mut setting = Setting::new(false).await;
     let page = Reply::json(&json!({ "tags": ["a", "b"] }))
@@ -38,20 +38,20 @@ async fn token() -> String {
 async fn a_damaged_token_is_invalid_wherever_it_is_damaged() {
     let mut setting = Setting::new(false).await;
     let token = token().await;
-    // The last character of base64 may hold bits that mean nothing; every other one is part of the token.
+    // The last character of base64 may have unused bits; every other one is part of the token.
     for at in 0..token.len() - 1 {
         let mut damaged = token.clone().into_bytes();
         damaged[at] = if damaged[at] == b'A' { b'B' } else { b'A' };
         let damaged = String::from_utf8(damaged).unwrap();
-        setting.finds_wrong("page_token", [Call::Tags(tags(2, &damaged))]).await;
+        setting.refuses_field("page_token", [Call::Tags(tags(2, &damaged))]).await;
     }
     for length in 1..token.len() {
-        setting.finds_wrong("page_token", [Call::Tags(tags(2, &token[..length]))]).await;
+        setting.refuses_field("page_token", [Call::Tags(tags(2, &token[..length]))]).await;
     }
 }
 
 #[tokio::test]
-async fn a_token_that_never_was_one_is_invalid() {
+async fn text_that_is_not_a_token_is_invalid() {
     let mut setting = Setting::new(false).await;
     let token = token().await;
     let long = "A".repeat(40_000);
@@ -72,7 +72,7 @@ async fn a_token_that_never_was_one_is_invalid() {
         &format!("{token}{token}"),
     ] {
         let calls = [Call::Tags(tags(2, wrong)), Call::Catalog(catalog(2, wrong))];
-        setting.finds_wrong("page_token", calls).await;
+        setting.refuses_field("page_token", calls).await;
     }
 }
 
@@ -82,10 +82,10 @@ async fn a_token_of_another_list_is_invalid() {
     let token = token().await;
     let other_repository = ListTagsRequest { repository: "org/other".to_owned(), ..tags(2, &token) };
     let calls = [Call::Tags(other_repository), Call::Catalog(catalog(2, &token))];
-    setting.finds_wrong("page_token", calls).await;
+    setting.refuses_field("page_token", calls).await;
     let mut open = Setting::new(true).await;
     let other_registry = ListTagsRequest { registry: "registry.test:5001".to_owned(), ..tags(2, &token) };
-    open.finds_wrong("page_token", [Call::Tags(other_registry)]).await;
+    open.refuses_field("page_token", [Call::Tags(other_registry)]).await;
 }
 
 #[tokio::test]
@@ -152,12 +152,12 @@ async fn a_forged_token_with_a_parameter_that_does_not_choose_a_page_is_invalid(
         "last=a&\r\nns=evil.test",
         "last=a&amp;ns=evil.test",
     ] {
-        setting.finds_wrong("page_token", [Call::Tags(tags(2, &forged(query)))]).await;
+        setting.refuses_field("page_token", [Call::Tags(tags(2, &forged(query)))]).await;
     }
 }
 
 #[tokio::test]
-async fn a_forged_token_can_choose_another_part_of_its_own_list_and_no_more() {
+async fn a_forged_token_can_only_choose_another_part_of_its_own_list() {
     let mut setting = Setting::new(false).await;
     let page = Reply::json(&json!({ "tags": ["z"] }));
     // An ampersand and a hash that are percent-encoded stay inside the value.

@@ -1,4 +1,4 @@
-//! Targets: registries that are well-formed names and still not to be reached.
+//! Targets: well-formed registry names that the service must not connect to.
 
 use rexd::grpc::proto::PingRequest;
 use tonic::Code;
@@ -33,7 +33,7 @@ async fn a_registry_that_is_not_listed_is_refused_in_every_rpc() {
     }
 }
 
-/// Names that a resolver, or a URL parser, takes for an address inside.
+/// Names that a resolver or a URL parser reads as a private address.
 const ODD_LITERALS: [&str; 22] = [
     "2130706433",
     "127.1",
@@ -60,7 +60,7 @@ const ODD_LITERALS: [&str; 22] = [
 ];
 
 #[tokio::test]
-async fn an_address_inside_is_refused_in_every_rpc_however_it_is_written() {
+async fn a_private_address_is_refused_in_every_rpc_however_it_is_written() {
     let mut setting = Setting::new(true).await;
     for registry in ODD_LITERALS {
         let (code, reason) = NOT_ALLOWED;
@@ -73,7 +73,7 @@ async fn an_address_inside_is_refused_in_every_rpc_however_it_is_written() {
 
 #[tokio::test]
 async fn a_registry_is_the_same_with_its_default_port_and_with_leading_zeros() {
-    for (listed, asked) in [
+    for (listed, names) in [
         ("registry.test", ["registry.test", "registry.test:443", "Registry.test:0443"]),
         ("registry.test:443", ["registry.test", "registry.test:443", "registry.test:00443"]),
         ("registry.test:05000", ["registry.test:5000", "registry.test:05000", "registry.test:0005000"]),
@@ -82,17 +82,17 @@ async fn a_registry_is_the_same_with_its_default_port_and_with_leading_zeros() {
         registry.always("GET", "/v2/", Reply::status(200));
         let service = Service::in_front_of(listed, registry.address()).await;
         let mut client = service.client().await;
-        for asked in asked {
-            let pong = client.ping(PingRequest { registry: asked.to_owned() }).await.unwrap().into_inner();
+        for name in names {
+            let response = client.ping(PingRequest { registry: name.to_owned() }).await.unwrap().into_inner();
             let canonical = if listed.ends_with("5000") { "registry.test:5000" } else { "registry.test" };
-            assert_eq!(pong.registry, canonical, "{listed} and {asked}");
+            assert_eq!(response.registry, canonical, "{listed} and {name}");
         }
         assert_eq!(registry.requests().len(), 3, "{listed}");
     }
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_to_an_address_inside_is_refused() {
+async fn a_name_that_resolves_to_a_private_address_is_refused() {
     let mut setting = Setting::new(true).await;
     let port = setting.registry.address().port();
     let (code, reason) = NOT_ALLOWED;

@@ -47,7 +47,7 @@ async fn open(service: &Service, timeout: Duration) -> Result<Streaming<StreamBl
     Ok(stream)
 }
 
-/// Reads the rest of a stream, which must end with a trailer; at 1 MiB/s until `fast` says otherwise, if it is given.
+/// Reads the rest of a stream, which must end with a trailer. If `fast` is given, reads at 1 MiB/s until it is true.
 async fn read(mut stream: Streaming<StreamBlobResponse>, fast: Option<watch::Receiver<bool>>) {
     let mut last = None;
     while let Some(message) = stream.message().await.unwrap() {
@@ -89,7 +89,7 @@ async fn slow_readers_of_blobs_do_not_delay_lists_of_the_same_registry() {
 }
 
 #[tokio::test]
-async fn readers_of_blobs_are_bounded_and_a_finished_one_makes_room() {
+async fn concurrent_blob_reads_are_limited_and_a_finished_one_releases_its_permit() {
     let registry = support::demo_registry().await;
     let service = service(&registry, 16, 2).await;
     let (first, second) = (open(&service, PATIENCE).await.unwrap(), open(&service, PATIENCE).await.unwrap());

@@ -1,4 +1,4 @@
-//! Permits for short requests: each caller in turn, and no longer than the deadline allows.
+//! Permits for short requests: callers take turns, and no call waits longer than its deadline allows.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn service_with_one_permit(registry: &GatedRegistry, callers: Callers) -> 
 }
 
 /// Makes a thousand calls of one caller wait, then one of another caller, which must get one of the next two permits.
-async fn assert_the_other_caller_has_its_turn(registry: &GatedRegistry, many: Peer, one: Peer) {
+async fn assert_the_other_caller_gets_its_turn(registry: &GatedRegistry, many: Peer, one: Peer) {
     let mut calls = JoinSet::new();
     let call = |calls: &mut JoinSet<_>, (client, token): &Peer, repository: &'static str| {
         let (client, token) = (client.clone(), *token);
@@ -58,7 +58,7 @@ async fn assert_the_other_caller_has_its_turn(registry: &GatedRegistry, many: Pe
     for _ in 0..1000 {
         call(&mut calls, &many, "many/app");
     }
-    // A refused call of the same connection shows that the calls before it have arrived.
+    // A refused call on the same connection shows that the calls before it have arrived.
     let refused = list_tags(&many.0, many.1, "many/app", SHORT).await.unwrap_err();
     assert_overloaded(refused, "max_concurrent_requests");
     call(&mut calls, &one, "one/app");
@@ -79,11 +79,11 @@ async fn a_thousand_waiting_calls_of_one_caller_do_not_delay_another_callers_cal
     let (registry, files) = (GatedRegistry::start().await, Files::new());
     let service = service_with_one_permit(&registry, callers(&files)).await;
     let client = service.client().await;
-    assert_the_other_caller_has_its_turn(&registry, (client.clone(), MANY), (client, ONE)).await;
+    assert_the_other_caller_gets_its_turn(&registry, (client.clone(), MANY), (client, ONE)).await;
 }
 
 #[tokio::test]
-async fn without_configured_callers_each_address_has_its_turn() {
+async fn without_configured_callers_addresses_take_turns() {
     let registry = GatedRegistry::start().await;
     let service = service_with_one_permit(&registry, Callers::anybody()).await;
     let from = async |address: [u8; 4]| {
@@ -92,7 +92,7 @@ async fn without_configured_callers_each_address_has_its_turn() {
         (RegistryServiceClient::new(channel), "")
     };
     let (many, one) = (from([127, 0, 0, 2]).await, from([127, 0, 0, 3]).await);
-    assert_the_other_caller_has_its_turn(&registry, many, one).await;
+    assert_the_other_caller_gets_its_turn(&registry, many, one).await;
 }
 
 #[tokio::test]

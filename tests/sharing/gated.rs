@@ -48,7 +48,7 @@ impl GatedRegistry {
         self.gate.add_permits(count);
     }
 
-    /// Waits until this many requests have come, and returns the targets of all of them.
+    /// Waits for this many requests, and returns the targets of all so far.
     pub(crate) async fn requests(&self, count: usize) -> Vec<String> {
         let mut requests = self.requests.clone();
         let enough = tokio::time::timeout(PATIENCE, requests.wait_for(|all| all.len() >= count)).await;

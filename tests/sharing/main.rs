@@ -17,7 +17,7 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 const REGISTRY: &str = "registry.test:5000";
 
-/// Longer than anything here may take; a fact that does not come true fails instead of hanging.
+/// Longer than anything here may take. A test that waits in vain fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lists the tags of a repository as the caller with this token, if there is one, within `timeout`.
@@ -39,7 +39,7 @@ async fn list_tags(
     client.clone().list_tags(request).await.map(drop)
 }
 
-/// The status says that a bound is reached, which one, and when to try again.
+/// The status names the limit that was reached and has a retry delay.
 fn assert_overloaded(status: Status, bound: &str) {
     let failure = Failure::expect(status, Code::Unavailable, "OVERLOADED", bound);
     assert!(failure.retry_ms().is_some_and(|ms| ms > 0), "{:?}", failure.details);

@@ -1,4 +1,4 @@
-//! Basic, and what Ping tells about signing in.
+//! Basic, and what Ping reports about signing in.
 
 use rexd::grpc::proto::AuthScheme;
 use tonic::Code;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A registry that takes one user by Basic.
+/// A registry that accepts one user by Basic.
 async fn basic_registry() -> ScriptedRegistry {
     let registry = ScriptedRegistry::start().await;
     registry.otherwise(|request| {
@@ -31,10 +31,10 @@ async fn basic_is_sent_after_the_first_challenge_and_then_with_every_call() {
     let calls = Calls::to(signed_in(registry.address(), files.password("alice", "secret"), None)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "alice");
     assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
-    let shown: Vec<_> = registry.requests().iter().map(basic_of).collect();
-    assert_eq!(shown[0], None, "nothing is shown before it is asked for");
+    let credentials: Vec<_> = registry.requests().iter().map(basic_of).collect();
+    assert_eq!(credentials[0], None, "no credentials are sent before a challenge");
     let alice = Some(("alice".to_owned(), "secret".to_owned()));
-    assert_eq!(shown[1..], [alice.clone(), alice]);
+    assert_eq!(credentials[1..], [alice.clone(), alice]);
 }
 
 #[tokio::test]
@@ -53,11 +53,11 @@ async fn a_wrong_password_is_sent_once_in_a_call() {
     let calls = Calls::to(signed_in(registry.address(), files.password("alice", "wrong"), None)).await;
     let refused = calls.served("team/app").await;
     assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-    assert_eq!(registry.requests().len(), 2, "an account is not locked by trying again");
+    assert_eq!(registry.requests().len(), 2, "retries could lock the account");
 }
 
 #[tokio::test]
-async fn ping_tells_what_the_registry_asks_for() {
+async fn ping_reports_the_scheme_of_the_registrys_challenge() {
     let scheme = |ping: rexd::grpc::proto::PingResponse| ping.auth_scheme();
     let open = ScriptedRegistry::start().await;
     open.always("GET", "/v2/", token_server::content("/v2/", ""));
@@ -80,7 +80,7 @@ async fn ping_tells_what_the_registry_asks_for() {
     let calls = Calls::to(anonymous(bearer.address(), &tokens)).await;
     let exchanged = tokens.exchanges().len();
     assert_eq!(scheme(calls.ping().await.unwrap()), AuthScheme::Bearer);
-    assert_eq!(tokens.exchanges().len(), exchanged, "to be there needs no token");
+    assert_eq!(tokens.exchanges().len(), exchanged, "a ping needs no token");
 }
 
 #[tokio::test]
@@ -107,5 +107,5 @@ async fn ping_of_an_open_registry_reports_no_scheme_and_sends_no_credentials() {
     }
     let requests = open.requests();
     assert!(requests.iter().all(|request| request.header("authorization").is_none()));
-    assert_eq!(requests.len(), 5, "what it asks for is asked once, not with every call");
+    assert_eq!(requests.len(), 5, "the challenge is requested once, not with every call");
 }

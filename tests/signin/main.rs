@@ -1,5 +1,5 @@
-//! Facts about signing in: the challenge, the token protocol, what is shared and what never is, and credentials that
-//! change while the service runs. Everything goes through the real service, over sockets.
+//! Signing in: the challenge, the token protocol, what calls share and what they never share, and credentials that change
+//! while the service runs. Everything goes through the real service, over sockets.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod basic;

@@ -1,4 +1,4 @@
-//! Docker's token protocol: what is asked of the token service, and what is taken from its answer.
+//! Docker's token protocol: what the service sends to the token service, and what it uses of the response.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn an_anonymous_token_is_fetched_without_any_credential() {
 }
 
 #[tokio::test]
-async fn the_scope_is_the_operations_and_not_the_challenges_placeholder() {
+async fn the_scope_is_that_of_the_operation_and_not_of_the_challenge() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
@@ -52,7 +52,7 @@ async fn the_scope_is_the_operations_and_not_the_challenges_placeholder() {
 }
 
 #[tokio::test]
-async fn the_realms_own_query_is_kept_but_for_what_this_client_says_itself() {
+async fn the_realms_own_query_is_kept_except_for_parameters_that_the_client_sets() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = crate::support::scripted::ScriptedRegistry::start().await;
     let (server, realm) =
@@ -69,8 +69,8 @@ async fn the_realms_own_query_is_kept_but_for_what_this_client_says_itself() {
     calls.served("team/app").await.unwrap();
     let exchange = &tokens.exchanges()[0];
     assert_eq!(exchange.fields.get("tenant").map(String::as_str), Some("7"));
-    assert_eq!(exchange.fields.get("service"), None, "none was asked for");
-    assert_eq!(exchange.fields.get("account"), None, "nobody signs in");
+    assert_eq!(exchange.fields.get("service"), None, "the challenge names no service");
+    assert_eq!(exchange.fields.get("account"), None, "there is no account");
     let target = &tokens.requests()[0].target;
     assert_eq!((target.matches("scope=").count(), target.matches("client_id=").count()), (1, 1), "{target}");
 }
@@ -104,7 +104,7 @@ async fn a_token_is_fetched_by_get_when_post_is_refused() {
         entry["identitytoken"] = "refresh-me".into();
         let source = files.docker_config(serde_json::json!({ NAME: entry }));
         let calls = Calls::to(signed_in(registry.address(), source, Some(&tokens))).await;
-        assert_eq!(calls.served("team/app").await.unwrap(), "alice", "POST answered {status}");
+        assert_eq!(calls.served("team/app").await.unwrap(), "alice", "POST got {status}");
         let exchanges = tokens.exchanges();
         let methods: Vec<_> = exchanges.iter().map(|exchange| exchange.method.as_str()).collect();
         assert_eq!(methods, ["POST", "GET"]);

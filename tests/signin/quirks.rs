@@ -1,4 +1,4 @@
-//! Registries that sign in differently, each by the rule that the registry in its comment taught.
+//! Registries that differ in how callers sign in. The comment of a test names the registry that needs it.
 
 use tonic::Code;
 
@@ -45,7 +45,7 @@ async fn bearer_is_chosen_from_several_challenges_in_one_or_more_header_lines() 
 
 /// Google's registries.
 #[tokio::test]
-async fn a_401_without_a_challenge_is_answered_with_the_challenge_of_v2() {
+async fn a_401_without_a_challenge_leads_to_the_challenge_of_v2() {
     let tokens = TokenServer::start(Rules::default()).await;
     let (registry, server) = (ScriptedRegistry::start().await, tokens.clone());
     registry.otherwise(move |request| {
@@ -65,7 +65,7 @@ async fn a_401_without_a_challenge_is_answered_with_the_challenge_of_v2() {
 
 /// harbor#13573.
 #[tokio::test]
-async fn a_catalog_that_refuses_tokens_is_asked_with_basic() {
+async fn a_catalog_that_refuses_tokens_gets_basic() {
     let (tokens, files) = (TokenServer::start(admin()).await, Files::new());
     let (registry, server) = (ScriptedRegistry::start().await, tokens.clone());
     registry.otherwise(move |request| {
@@ -86,17 +86,17 @@ async fn a_catalog_that_refuses_tokens_is_asked_with_basic() {
         assert_eq!(calls.catalog().await.unwrap(), ["team/app"]);
         assert_eq!(calls.served("team/app").await.unwrap(), "admin");
     }
-    // The first page found out that Basic works: no other page costs a token, or a refused request.
+    // The first page has shown that Basic works: no other page costs a token or a refused request.
     let catalog_tokens = tokens.exchanges().iter().filter(|one| one.scope() == "registry:catalog:*").count();
     assert_eq!(catalog_tokens, 1);
     let requests = registry.requests();
     assert_eq!(requests.iter().filter(|request| request.target.starts_with("/v2/_catalog")).count(), 4);
-    // Basic stays with the catalog.
+    // Only the catalog uses Basic.
     let others = requests.iter().filter(|request| !request.target.starts_with("/v2/_catalog"));
     assert_eq!(others.filter_map(basic_of).count(), 0);
 }
 
-/// The registry's catalog once took only Basic, and takes only tokens now.
+/// The catalog first accepts only Basic, and later only tokens.
 #[tokio::test]
 async fn a_catalog_that_accepts_tokens_again_gets_a_token() {
     let (tokens, files) = (TokenServer::start(admin()).await, Files::new());
@@ -153,9 +153,9 @@ async fn repositories_of_one_registry_may_have_different_token_services() {
     }
 }
 
-/// A storage host behind a redirect has no say in where the registry's credentials go.
+/// A storage host behind a redirect does not decide where the registry's credentials go.
 #[tokio::test]
-async fn a_challenge_of_a_redirects_target_is_not_the_registrys() {
+async fn a_challenge_from_the_target_of_a_redirect_is_not_followed() {
     let (tokens, files) = (TokenServer::start(admin()).await, Files::new());
     let storage = ScriptedRegistry::start().await;
     storage.otherwise(|_| {

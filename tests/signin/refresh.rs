@@ -1,4 +1,4 @@
-//! Tokens that a registry takes no longer: one fresh token a call, and no loop.
+//! Tokens that a registry no longer accepts: one fresh token for each call, and no loop.
 
 use std::sync::{
     Arc,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// What ECR says of a token that is merely old.
+/// ECR's response to an expired token.
 fn ecr_expired() -> Reply {
     let message = "Your authorization token has expired. Reauthenticate and try again.";
     let error = serde_json::json!({"errors": [{"code": "DENIED", "message": message}]});
@@ -34,24 +34,24 @@ async fn a_token_that_the_registry_no_longer_accepts_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_registry_that_never_takes_a_token_gets_one_fresh_token_a_call_and_no_loop() {
+async fn a_registry_that_accepts_no_token_gets_one_fresh_token_for_each_call() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = tokens.registry().await;
     let calls = Calls::to(anonymous(registry.address(), &tokens)).await;
     calls.served("team/app").await.unwrap();
     let challenge = tokens.challenge();
     registry.otherwise(move |_| Some(Reply::status(401).header("WWW-Authenticate", challenge.clone())));
-    let (asked, exchanged) = (registry.requests().len(), tokens.exchanges().len());
+    let (requested, exchanged) = (registry.requests().len(), tokens.exchanges().len());
     for call in 1..=3 {
         let refused = calls.served("team/app").await;
         assert_refused(refused, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED");
-        assert_eq!(tokens.exchanges().len(), exchanged + call, "one fresh token a call");
-        assert_eq!(registry.requests().len(), asked + 2 * call, "the old token, then the fresh one");
+        assert_eq!(tokens.exchanges().len(), exchanged + call, "one fresh token for each call");
+        assert_eq!(registry.requests().len(), requested + 2 * call, "the old token, then the fresh one");
     }
 }
 
 #[tokio::test]
-async fn a_403_that_says_the_token_has_expired_is_answered_with_a_fresh_token_once() {
+async fn a_403_that_says_the_token_has_expired_leads_to_one_fresh_token() {
     let tokens = TokenServer::start(Rules::default()).await;
     let (registry, server, closed) =
         (ScriptedRegistry::start().await, tokens.clone(), Arc::new(AtomicBool::new(false)));
@@ -73,7 +73,7 @@ async fn a_403_that_says_the_token_has_expired_is_answered_with_a_fresh_token_on
     closed.store(true, SeqCst);
     let refused = calls.served("team/app").await;
     assert_refused(refused, Code::PermissionDenied, "REGISTRY_DENIED");
-    assert_eq!(tokens.exchanges().len(), 3, "the fresh token was refused too, and that is the answer");
+    assert_eq!(tokens.exchanges().len(), 3, "the fresh token was refused too, and the call fails");
 }
 
 #[tokio::test]

@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// How new content gets into a file.
+/// How the content of a file is replaced.
 #[derive(Clone, Copy, Debug)]
 enum Rotation {
     InPlace,
     Rename,
-    /// What the kubelet does: files are symlinks into `..data`, which is a symlink that is replaced as a whole.
+    /// Like the kubelet: the files are symlinks into `..data`, and `..data` is a symlink that is replaced.
     Kubernetes,
 }
 
 const ROTATIONS: [Rotation; 3] = [Rotation::InPlace, Rotation::Rename, Rotation::Kubernetes];
 
 impl Rotation {
-    /// Puts `content` into `file` of a directory, for the first time or again.
+    /// Writes `content` to `file` in a directory, for the first time or again.
     fn put(self, directory: &Path, file: &str, content: &str) {
         let path = directory.join(file);
         match self {
@@ -58,12 +58,12 @@ impl Rotation {
     }
 }
 
-/// A registry that takes one password, which can be changed.
+/// A registry that accepts one password, which a test can change.
 async fn basic_registry(password: &Arc<Mutex<String>>) -> ScriptedRegistry {
     let (registry, password) = (ScriptedRegistry::start().await, Arc::clone(password));
     registry.otherwise(move |request| {
         Some(match basic_of(request) {
-            Some((user, shown)) if shown == *password.lock().unwrap() => {
+            Some((user, sent)) if sent == *password.lock().unwrap() => {
                 token_server::content(&request.target, &user)
             }
             _ => Reply::status(401).header("WWW-Authenticate", "Basic realm=\"registry\""),
@@ -72,7 +72,7 @@ async fn basic_registry(password: &Arc<Mutex<String>>) -> ScriptedRegistry {
     registry
 }
 
-/// Calls without a pause, while `meanwhile` happens; every call must succeed. Returns how many there were.
+/// Makes calls without a pause while `meanwhile` runs. Every call must succeed. Returns the number of calls.
 async fn under_load(calls: Calls, meanwhile: impl Future<Output = ()>) -> usize {
     let (calls, over) = (Arc::new(calls), Arc::new(AtomicBool::new(false)));
     let callers = (0..4).map(|_| {

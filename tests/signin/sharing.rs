@@ -22,7 +22,7 @@ fn team(users: &[&str]) -> Rules {
     }
 }
 
-/// Makes all calls at once and returns what each gave, in order.
+/// Makes all calls at once and returns their results in order.
 async fn at_once<T: Send + 'static>(
     calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -79,7 +79,7 @@ async fn a_thousand_calls_with_a_cold_cache_are_one_exchange_for_each_credential
     assert_eq!(exchanges, expected);
 }
 
-/// zot CVE-2024-39897, rust-oci-client#221: one repository path, two credentials, many interleavings.
+/// zot CVE-2024-39897, rust-oci-client#221: one repository path, two credentials, and calls in many orders.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_credentials_for_one_repository_never_share_a_token() {
     let (tokens, files) = (TokenServer::start(team(&["alice", "bob"])).await, Files::new());
@@ -138,7 +138,7 @@ async fn entries_for_paths_of_one_registry_never_share_a_token() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_takes_no_other_callers_token_with_it() {
+async fn a_cancelled_call_does_not_cancel_the_token_exchange_of_other_calls() {
     let tokens = TokenServer::start(Rules::default()).await;
     let registry = tokens.registry().await;
     let calls = std::sync::Arc::new(Calls::to(anonymous(registry.address(), &tokens)).await);
@@ -178,7 +178,7 @@ async fn no_call_fails_in_eight_seconds_of_calls_with_tokens_of_two_seconds() {
             while Instant::now() < end {
                 calls.served("team/app").await.unwrap();
                 made += 1;
-                // Calls come all the time, but leave the processors to the tests that run beside this one.
+                // Calls are made all the time, but leave processor time to the tests that run in parallel.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             made

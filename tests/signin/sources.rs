@@ -1,4 +1,4 @@
-//! Where credentials come from, and what happens when a source is no good: nothing falls back to anonymous.
+//! Where credentials come from. A broken source is an error: no call becomes anonymous instead.
 
 use rexd::{
     client::{Client, CredentialSource, Limits, Settings},
@@ -16,7 +16,7 @@ use crate::{
 
 const TOKEN: &str = "a-token-for-the-registry-itself";
 
-/// A registry that takes [`TOKEN`], and names a token service that nobody may ask.
+/// A registry that accepts [`TOKEN`], and names a token service that must get no request.
 async fn static_registry() -> ScriptedRegistry {
     let registry = ScriptedRegistry::start().await;
     registry.otherwise(|request| {
@@ -36,7 +36,7 @@ async fn a_registrytoken_is_sent_as_it_is_and_never_to_a_token_service() {
     let source = files.docker_config(serde_json::json!({ NAME: { "registrytoken": TOKEN } }));
     let calls = Calls::to(signed_in(registry.address(), source, None)).await;
     assert_eq!(calls.served("team/app").await.unwrap(), "holder");
-    assert_eq!(registry.requests().len(), 1, "no challenge is waited for");
+    assert_eq!(registry.requests().len(), 1, "the first request has the token");
 }
 
 #[tokio::test]
@@ -72,12 +72,12 @@ async fn the_most_specific_docker_config_entry_wins_and_the_first_of_equal_ones(
     }
 }
 
-/// What setting up a registry with this source says.
+/// The error of setting up a registry with this source.
 fn problem(source: CredentialSource) -> String {
     let registry = Settings { credentials: vec![source], ..settings(NAME, "127.0.0.1:1".parse().unwrap()) };
     let limits = Limits { manifest_bytes: 1024, list_page_bytes: 1024, max_pages: 1 };
     let Err(errors) = Client::new([registry], Box::new(|_| None), limits) else {
-        panic!("a broken file was taken");
+        panic!("a broken file was accepted");
     };
     assert_eq!(errors.len(), 1);
     errors[0].to_string()
@@ -97,9 +97,9 @@ fn a_docker_config_that_is_broken_at_the_start_is_an_error_that_names_the_file()
         r#"{"auths": []}"#,
     ] {
         let file = files.write("broken.json", broken);
-        let said = problem(CredentialSource::DockerConfig { file: file.clone() });
-        assert!(said.contains(NAME), "{said}");
-        assert!(said.contains(file.to_str().unwrap()), "{broken}: {said}");
+        let error = problem(CredentialSource::DockerConfig { file: file.clone() });
+        assert!(error.contains(NAME), "{error}");
+        assert!(error.contains(file.to_str().unwrap()), "{broken}: {error}");
     }
 }
 
@@ -112,8 +112,8 @@ fn a_secret_file_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
         let password =
             CredentialSource::Password { username: "alice".to_owned(), password_file: file.clone() };
         for source in [password, CredentialSource::Token { token_file: file }] {
-            let said = problem(source);
-            assert!(said.contains(&named), "{broken:?}: {said}");
+            let error = problem(source);
+            assert!(error.contains(&named), "{broken:?}: {error}");
         }
     }
 }
@@ -121,8 +121,8 @@ fn a_secret_file_that_is_broken_at_the_start_is_an_error_that_names_the_file() {
 #[test]
 fn a_file_that_is_not_there_at_the_start_is_an_error_that_names_it() {
     let missing = Files::new().path("missing");
-    let said = problem(CredentialSource::DockerConfig { file: missing.clone() });
-    assert!(said.contains(missing.to_str().unwrap()), "{said}");
+    let error = problem(CredentialSource::DockerConfig { file: missing.clone() });
+    assert!(error.contains(missing.to_str().unwrap()), "{error}");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn a_docker_config_with_nothing_but_a_credential_helper_is_refused() {
         r#"{"auths": {"registry.test": {}}, "credsStore": "desktop"}"#,
         r#"{"credHelpers": {"registry.test": "ecr-login"}}"#,
     ] {
-        let said = problem(CredentialSource::DockerConfig { file: files.write("helper.json", helper) });
-        assert!(said.contains("credential helper"), "{said}");
+        let error = problem(CredentialSource::DockerConfig { file: files.write("helper.json", helper) });
+        assert!(error.contains("credential helper"), "{error}");
     }
 }

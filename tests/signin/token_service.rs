@@ -1,5 +1,5 @@
-//! Token services that do not give a token: each failure is a status that says what happened, and none is a panic or a
-//! wait without end.
+//! Token services that return no token: each failure becomes a status that names the cause, and never a panic or an
+//! endless wait.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// What a caller gets when the token service answers with this.
-async fn answered(reply: Reply) -> (Status, TokenServer) {
+/// Makes a call whose token service sends `reply`, and returns the status.
+async fn refused_by(reply: Reply) -> (Status, TokenServer) {
     let rules = Rules { reply: Some(reply), ..Rules::default() };
     let tokens = TokenServer::start(rules).await;
     let registry = tokens.registry().await;
@@ -32,10 +32,10 @@ async fn a_refusal_of_the_token_service_reaches_the_caller() {
         (401, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED"),
         (403, Code::PermissionDenied, "REGISTRY_DENIED"),
     ] {
-        let (refused, tokens) = answered(Reply::status(status)).await;
+        let (refused, tokens) = refused_by(Reply::status(status)).await;
         let refused = assert_refused::<()>(Err(refused), code, reason);
         assert!(refused.message().contains("token service"), "{refused:?}");
-        assert_eq!(tokens.exchanges().len(), 1, "asking again would not help");
+        assert_eq!(tokens.exchanges().len(), 1, "a retry would not help");
     }
 }
 
@@ -43,7 +43,7 @@ async fn a_refusal_of_the_token_service_reaches_the_caller() {
 async fn a_redirect_is_not_followed() {
     let elsewhere = ScriptedRegistry::start().await;
     let location = format!("http://{}/token", elsewhere.address());
-    let (refused, _) = answered(Reply::status(307).header("Location", location)).await;
+    let (refused, _) = refused_by(Reply::status(307).header("Location", location)).await;
     assert_refused::<()>(Err(refused), Code::Internal, "REGISTRY_INVALID_RESPONSE");
     assert_eq!(elsewhere.requests().len(), 0);
 }
@@ -59,7 +59,8 @@ async fn a_response_without_a_valid_token_is_an_invalid_response() {
         "[]",
         "",
     ] {
-        let (refused, _) = answered(Reply::status(200).header("Content-Type", "text/html").body(body)).await;
+        let (refused, _) =
+            refused_by(Reply::status(200).header("Content-Type", "text/html").body(body)).await;
         let refused = assert_refused::<()>(Err(refused), Code::Internal, "REGISTRY_INVALID_RESPONSE");
         assert!(!refused.message().contains("html"), "the body is not quoted");
     }
@@ -87,17 +88,17 @@ async fn a_token_with_an_invalid_lifetime_is_still_used() {
 #[tokio::test]
 async fn a_token_response_of_more_than_64_kib_is_too_large() {
     let body = format!(r#"{{"token": "{}"}}"#, "x".repeat(65 << 10));
-    let (refused, _) = answered(Reply::status(200).body(body)).await;
+    let (refused, _) = refused_by(Reply::status(200).body(body)).await;
     let refused = assert_refused::<()>(Err(refused), Code::ResourceExhausted, "RESPONSE_TOO_LARGE");
     assert!(refused.message().contains("token response"), "{refused:?}");
 }
 
 #[tokio::test]
-async fn a_failing_token_service_is_a_failing_registry() {
-    let (refused, tokens) = answered(Reply::status(503)).await;
+async fn a_failure_of_the_token_service_is_a_failure_of_the_registry() {
+    let (refused, tokens) = refused_by(Reply::status(503)).await;
     assert_refused::<()>(Err(refused), Code::Unavailable, "REGISTRY_UNAVAILABLE");
-    assert!(tokens.exchanges().len() <= 3, "tries are bounded");
-    let (refused, _) = answered(Reply::status(429).header("Retry-After", "120")).await;
+    assert!(tokens.exchanges().len() <= 3, "attempts are bounded");
+    let (refused, _) = refused_by(Reply::status(429).header("Retry-After", "120")).await;
     assert_refused::<()>(Err(refused), Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
 }
 
@@ -111,13 +112,13 @@ async fn a_rate_limit_of_the_token_service_does_not_pause_the_registry() {
     tokens.change(|rules| rules.reply = Some(limited));
     let needs_a_token = calls.served("team/other").await;
     assert_refused(needs_a_token, Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
-    let asked = tokens.requests().len();
+    let requests = tokens.requests().len();
     // The token of this repository is still valid, and the registry itself limits nothing.
     assert_eq!(calls.served("team/app").await.unwrap(), "anonymous");
-    // The token service is left alone until then.
+    // The token service gets no request until then.
     let needs_a_token = calls.served("team/third").await;
     assert_refused(needs_a_token, Code::ResourceExhausted, "REGISTRY_RATE_LIMITED");
-    assert_eq!(tokens.requests().len(), asked);
+    assert_eq!(tokens.requests().len(), requests);
 }
 
 #[tokio::test]
@@ -151,7 +152,7 @@ async fn a_call_whose_deadline_is_before_the_end_of_a_token_services_pause_fails
 
 #[tokio::test]
 async fn a_token_service_that_does_not_respond_times_out() {
-    // The kernel takes the connection; nobody ever reads from it.
+    // The kernel accepts the connection; nothing reads from it.
     let silent = listen().await;
     let origin = format!("http://{}", silent.local_addr().unwrap());
     let (registry, realm) = (ScriptedRegistry::start().await, origin.clone());

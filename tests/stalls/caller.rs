@@ -1,4 +1,4 @@
-//! A caller that reads exactly as much as it says, on an HTTP/2 connection whose own window is never in the way.
+//! A caller that reads exactly as much as a test requests. The window of its HTTP/2 connection is never the limit.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,12 +15,12 @@ use tonic::Status;
 
 use crate::PATIENCE;
 
-/// What a stream's window holds until more is given, HTTP/2's default.
+/// The initial window of a stream, HTTP/2's default.
 pub(crate) const WINDOW_BYTES: usize = 65_535;
 
 pub(crate) struct Caller(SendRequest<Bytes>);
 
-/// An answer of which only the headers are read.
+/// A response of which only the headers have been read.
 #[derive(Debug)]
 pub(crate) struct UnreadResponse(RecvStream);
 
@@ -39,14 +39,14 @@ impl Caller {
         Self(send)
     }
 
-    /// Asks for a manifest of `org/app`.
+    /// Requests a manifest of `org/app`.
     pub(crate) async fn manifest(&self, reference: &str, timeout: &str) -> Result<UnreadResponse, Status> {
         let request = GetManifestRequest {
             repository: "org/app".to_owned(),
             reference: reference.to_owned(),
             ..GetManifestRequest::default()
         };
-        self.ask("GetManifest", request, timeout).await
+        self.call("GetManifest", request, timeout).await
     }
 
     pub(crate) async fn tags(&self) -> Result<UnreadResponse, Status> {
@@ -55,15 +55,15 @@ impl Caller {
             page_size: 1000,
             ..ListTagsRequest::default()
         };
-        self.ask("ListTags", request, "60S").await
+        self.call("ListTags", request, "60S").await
     }
 
     pub(crate) async fn catalog(&self) -> Result<UnreadResponse, Status> {
         let request = ListCatalogRequest { page_size: 1000, ..ListCatalogRequest::default() };
-        self.ask("ListCatalog", request, "60S").await
+        self.call("ListCatalog", request, "60S").await
     }
 
-    async fn ask(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<UnreadResponse, Status> {
+    async fn call(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<UnreadResponse, Status> {
         let request = Request::post(format!("http://rexd.test/rex.registry.v1.RegistryService/{rpc}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -84,7 +84,7 @@ impl Caller {
 }
 
 impl UnreadResponse {
-    /// Waits for that many bytes or for the end, and opens the window for none.
+    /// Reads this many bytes, or to the end, without opening the window.
     pub(crate) async fn read(&mut self, bytes: usize) -> Result<Vec<u8>, h2::Error> {
         let mut read = Vec::new();
         while read.len() < bytes
@@ -95,7 +95,7 @@ impl UnreadResponse {
         Ok(read)
     }
 
-    /// Lets that many bytes more come.
+    /// Opens the window for this many bytes.
     pub(crate) fn open_window(&mut self, bytes: usize) {
         self.0.flow_control().release_capacity(bytes).unwrap();
     }
@@ -114,7 +114,7 @@ impl UnreadResponse {
         read.split_off(5)
     }
 
-    /// Waits for the reset, past what the window still took.
+    /// Waits for the reset; the window may still let some bytes through before it.
     pub(crate) async fn ends_by_reset(mut self) {
         let error = self.read(usize::MAX).await.expect_err("the stream is reset");
         assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "{error}");

@@ -23,8 +23,8 @@ use crate::{
 
 const NEVER: Duration = Duration::from_secs(600);
 const STALL: Duration = Duration::from_millis(800);
-const ROOM: usize = 16 << 20;
-/// More than the connections of a test hold.
+const MEMORY: usize = 16 << 20;
+/// More bytes than the connections of a test hold.
 const CONNECTIONS_BYTES: usize = 100 * 1024;
 const LARGE_BYTES: usize = 3 << 20;
 
@@ -89,8 +89,8 @@ impl Setting {
         }
     }
 
-    /// Waits until only open connections hold memory. The service gives it back a moment after the caller's connection said so.
-    async fn is_released_soon(&self) {
+    /// Waits until only open connections hold memory. The service releases it a moment after the caller's stream has ended.
+    async fn wait_until_released(&self) {
         let begun = Instant::now();
         while self.memory.reserved() > CONNECTIONS_BYTES {
             assert!(
@@ -105,18 +105,18 @@ impl Setting {
 
 #[tokio::test]
 async fn an_unread_response_is_reset_and_its_memory_is_released() {
-    let setting = Setting::new(ROOM, STALL).await;
+    let setting = Setting::new(MEMORY, STALL).await;
     let begun = Instant::now();
     let response = setting.caller().await.manifest("large", "60S").await.unwrap();
-    assert!(setting.memory.reserved() > LARGE_BYTES, "what nobody reads is counted");
+    assert!(setting.memory.reserved() > LARGE_BYTES, "an unread response counts");
     response.ends_by_reset().await;
     assert!(begun.elapsed() >= STALL && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
 async fn a_response_whose_last_bytes_are_unread_is_reset() {
-    let setting = Setting::new(ROOM, STALL).await;
+    let setting = Setting::new(MEMORY, STALL).await;
     let mut response = setting.caller().await.manifest("large", "60S").await.unwrap();
     let first = response.read(WINDOW_BYTES).await.unwrap();
     let length = 5 + u32::from_be_bytes(first[1..5].try_into().unwrap()) as usize;
@@ -127,33 +127,33 @@ async fn a_response_whose_last_bytes_are_unread_is_reset() {
         unread -= response.read(next).await.unwrap().len();
     }
     response.ends_by_reset().await;
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
 async fn a_deadline_ends_an_unread_response() {
-    let setting = Setting::new(ROOM, NEVER).await;
+    let setting = Setting::new(MEMORY, NEVER).await;
     let begun = Instant::now();
     let response = setting.caller().await.manifest("large", "700m").await.unwrap();
     response.ends_by_reset().await;
     assert!(begun.elapsed() >= Duration::from_millis(700), "{:?}", begun.elapsed());
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
 async fn a_slow_reader_gets_every_byte() {
-    let setting = Setting::new(ROOM, STALL).await;
+    let setting = Setting::new(MEMORY, STALL).await;
     let begun = Instant::now();
     let response = setting.caller().await.manifest("large", "60S").await.unwrap();
     let message = response.read_slowly(STALL / 10).await;
-    assert!(begun.elapsed() > STALL * 3, "it took longer than anybody may stand still");
+    assert!(begun.elapsed() > STALL * 3, "the read took longer than a stall may last");
     let manifest = GetManifestResponse::decode(message.as_slice()).unwrap();
     assert!(manifest.content == setting.large, "the bytes are the manifest's");
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
-async fn a_response_larger_than_the_memory_is_served_and_small_ones_beside_it() {
+async fn a_response_larger_than_the_memory_is_served_and_small_ones_at_the_same_time() {
     let setting = Setting::new(LARGE_BYTES / 2, NEVER).await;
     let caller = setting.caller().await;
     let held = caller.manifest("large", "60S").await.unwrap();
@@ -162,12 +162,12 @@ async fn a_response_larger_than_the_memory_is_served_and_small_ones_beside_it() 
         assert_eq!(GetManifestResponse::decode(message.as_slice()).unwrap().content, image("a"));
     }
     drop(held);
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
 async fn small_responses_count_while_they_are_unread() {
-    let setting = Setting::new(ROOM, NEVER).await;
+    let setting = Setting::new(MEMORY, NEVER).await;
     let caller = Caller::connect_with_window(setting.service.address, 0).await;
     let mut held = Vec::new();
     for number in 1..=10 {
@@ -176,15 +176,15 @@ async fn small_responses_count_while_they_are_unread() {
         assert!(reserved > number * 12 * 1024, "{reserved} bytes for {number} unread responses");
     }
     drop(held);
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
 }
 
 #[tokio::test]
 async fn responses_over_the_memory_limit_are_refused() {
-    let setting = Setting::new(ROOM, NEVER).await;
+    let setting = Setting::new(MEMORY, NEVER).await;
     let caller = setting.caller().await;
     let mut held = setting.fill(&caller).await;
-    assert_eq!(held.len(), 3, "the memory has room for 3 of 3 MiB, while a fourth is read");
+    assert_eq!(held.len(), 3, "the memory is enough for 3 of 3 MiB while a fourth is read");
     held.pop();
     let begun = Instant::now();
     while caller.manifest("large", "60S").await.is_err() {
@@ -207,8 +207,8 @@ async fn pages_count_like_manifests() {
     assert!((1..10).contains(&held.len()), "{}", held.len());
     Failure::expect(refused, Code::Unavailable, "OVERLOADED", "one page of tags too many");
     let refused = caller.catalog().await.err().unwrap();
-    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "a catalog beside tags");
+    Failure::expect(refused, Code::Unavailable, "OVERLOADED", "a catalog while tags are unread");
     drop(held);
-    setting.is_released_soon().await;
+    setting.wait_until_released().await;
     caller.catalog().await.unwrap();
 }

@@ -29,7 +29,7 @@ use support::{
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming};
 
-/// No test waits longer for what must come.
+/// No test waits longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A stream over the sample's largest blob, opened and read up to its header, through a proxy that logs connections.
@@ -57,7 +57,7 @@ impl StalledStream {
             ..StreamBlobRequest::default()
         });
         if let Some(deadline) = deadline {
-            // As metadata alone: the caller's own timer would end the call before the service does.
+            // Only as metadata: with a timer of its own, the caller would end the call before the service does.
             let value = format!("{}m", deadline.as_millis());
             request.metadata_mut().insert("grpc-timeout", value.parse().unwrap());
         }
@@ -96,7 +96,7 @@ async fn a_stalled_reader_holds_no_connection_and_later_gets_every_byte() {
         }
     }
     assert!(received == stalled.content, "the bytes are the blob's");
-    assert_eq!(resumes, Some(0), "a pause of the caller is no lost connection");
+    assert_eq!(resumes, Some(0), "a pause of the caller is not a lost connection");
 }
 
 #[tokio::test]

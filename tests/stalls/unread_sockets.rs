@@ -1,5 +1,5 @@
-//! Small blobs to a caller that opens the widest windows there are, and does not read its socket: whole streams, with their
-//! trailers, are then in the service's HTTP/2 connection, where their memory must still be counted.
+//! Small blobs to a caller that opens the largest windows and does not read its socket. Whole streams with their trailers
+//! are then buffered in the service's HTTP/2 connection, where their memory must still count.
 
 use std::{
     net::SocketAddr,
@@ -29,16 +29,16 @@ use crate::{
 
 /// Fits the send buffer of a stream.
 const BLOB_BYTES: usize = 62_000;
-/// Room for 60 streams of 256 KiB.
-const ROOM: usize = 60 * (256 << 10);
-/// Asked for at a time.
+/// Memory for 60 streams of 256 KiB.
+const MEMORY: usize = 60 * (256 << 10);
+/// Blobs that are requested at a time.
 const BATCH: u32 = 20;
-/// Ask for more than fills the room, though the kernel's buffers take 4 MiB of it and give those permits back.
+/// More batches than the memory is for, even though the kernel's buffers take 4 MiB and release those permits.
 const MOST_BATCHES: u32 = 20;
-/// Longer than a stream takes that nothing holds.
-const A_WHILE: Duration = Duration::from_secs(1);
+/// Longer than a stream takes if it is read.
+const STREAM_TIME: Duration = Duration::from_secs(1);
 
-/// A service with room for a few streams, in front of a registry with a blob.
+/// A service with memory for a few streams, in front of a registry with a blob.
 struct Setting {
     service: Service,
     digest: String,
@@ -53,14 +53,14 @@ impl Setting {
         let digest = format!("sha256:{hex}");
         let reply = Reply::status(200).header("Content-Type", "application/octet-stream").body(blob);
         registry.always("GET", &format!("/v2/org/app/blobs/{digest}"), reply);
-        let streams = StreamLimits { max_streams: 1000, memory: memory_of(ROOM), write_stall };
+        let streams = StreamLimits { max_streams: 1000, memory: memory_of(MEMORY), write_stall };
         let mut options = Options { streams, ..Options::default() };
         options.server.write_stall = write_stall;
         let service = Service::start(vec![settings("unsent.test", registry.address())], options).await;
         Self { service, digest, _registry: registry }
     }
 
-    async fn has_room(&self) -> bool {
+    async fn has_memory(&self) -> bool {
         let call = Call::blob("unsent.test", "org/app", &self.digest);
         match call.outcome(&mut self.service.client().await).await {
             Ok(()) => true,
@@ -71,10 +71,10 @@ impl Setting {
         }
     }
 
-    async fn stays_full(&self) -> bool {
+    async fn stays_without_memory(&self) -> bool {
         let begun = Instant::now();
-        while begun.elapsed() < A_WHILE {
-            if self.has_room().await {
+        while begun.elapsed() < STREAM_TIME {
+            if self.has_memory().await {
                 return false;
             }
             sleep(Duration::from_millis(20)).await;
@@ -82,16 +82,16 @@ impl Setting {
         true
     }
 
-    async fn has_room_soon(&self) {
+    async fn wait_for_memory(&self) {
         let begun = Instant::now();
-        while !self.has_room().await {
+        while !self.has_memory().await {
             assert!(begun.elapsed() < PATIENCE, "the memory is still held");
             sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// An unread connection that asks until the room is full.
-    async fn filled(&self) -> TcpStream {
+    /// An unread connection that has requested blobs until the memory is used up.
+    async fn fill_memory(&self) -> TcpStream {
         let request = StreamBlobRequest {
             repository: "org/app".to_owned(),
             digest: self.digest.clone(),
@@ -101,13 +101,13 @@ impl Setting {
         for batch in 0..MOST_BATCHES {
             let first = batch * BATCH;
             unread.write_all(&calls(first..first + BATCH, &request.encode_to_vec())).await.unwrap();
-            // They are opened before others come.
-            sleep(A_WHILE / 4).await;
-            if self.stays_full().await {
+            // The service opens them before the next batch arrives.
+            sleep(STREAM_TIME / 4).await;
+            if self.stays_without_memory().await {
                 return unread;
             }
         }
-        panic!("{MOST_BATCHES} × {BATCH} blobs that nobody reads are not counted");
+        panic!("{MOST_BATCHES} × {BATCH} unread blobs do not count");
     }
 }
 
@@ -117,7 +117,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A connection with the widest windows and the smallest kernel buffer.
+/// A connection with the largest windows and the smallest kernel buffer.
 async fn unread(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -155,14 +155,14 @@ fn calls(numbers: Range<u32>, message: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn small_blobs_that_wait_for_the_socket_count_until_they_are_sent() {
     let setting = Setting::new(Duration::from_secs(600)).await;
-    let unread = setting.filled().await;
+    let unread = setting.fill_memory().await;
     drop(unread);
-    setting.has_room_soon().await;
+    setting.wait_for_memory().await;
 }
 
 #[tokio::test]
 async fn a_connection_whose_peer_reads_nothing_is_closed() {
     let setting = Setting::new(Duration::from_secs(4)).await;
-    let _unread = setting.filled().await;
-    setting.has_room_soon().await;
+    let _unread = setting.fill_memory().await;
+    setting.wait_for_memory().await;
 }

@@ -1,4 +1,4 @@
-//! Wrong bytes: whatever is spoiled on the way, no caller ever holds a complete corrupt blob.
+//! Wrong bytes: whatever is corrupted on the way, no caller ever gets a complete corrupt blob.
 
 use tonic::Code;
 
@@ -13,7 +13,7 @@ fn is_data_loss(received: Received, size: usize, context: &str) {
     assert!(received.data.len() < size, "{context}: a complete blob");
     let status = received.error.unwrap();
     let failure = Failure::expect(status, Code::DataLoss, "DIGEST_MISMATCH", context);
-    assert_eq!(failure.retry_ms(), None, "{context}: nothing says that a retry would help");
+    assert_eq!(failure.retry_ms(), None, "{context}: there is no retry delay");
 }
 
 #[tokio::test]

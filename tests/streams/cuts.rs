@@ -1,4 +1,4 @@
-//! Connections that break in the middle: the caller notices nothing, or is told that the registry cannot be reached.
+//! Connections to the registry that break during a stream: it continues, or ends with REGISTRY_UNREACHABLE.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rexd::grpc::proto::StreamBlobRequest;
@@ -9,7 +9,7 @@ use crate::{
     support::{fault::Fault, status::Failure},
 };
 
-/// Up to three places at which the connection breaks; each counts from where the one before broke.
+/// Up to three offsets at which the connection breaks, each counted from the previous break.
 fn places(random: &mut StdRng, size: usize) -> Vec<u64> {
     let mut left = size as u64;
     let count = random.random_range(1..=3);
@@ -64,7 +64,7 @@ async fn resets_anywhere_leave_the_blob_byte_identical() {
 }
 
 #[tokio::test]
-async fn the_rest_is_asked_for_as_a_closed_range_that_begins_where_the_connection_broke() {
+async fn the_rest_is_requested_as_a_closed_range_from_where_the_connection_broke() {
     let (request, blob) = large_blob();
     let mut setting = Setting::with([(1, Fault::CutAfter(100_000)), (2, Fault::CutAfter(200_000))]).await;
     setting.read(request).await.unwrap().complete(&blob);
@@ -76,7 +76,7 @@ async fn the_rest_is_asked_for_as_a_closed_range_that_begins_where_the_connectio
 }
 
 #[tokio::test]
-async fn a_part_survives_cuts_too() {
+async fn a_part_of_a_blob_survives_cuts() {
     let (request, blob) = large_blob();
     let request = StreamBlobRequest { offset: 1_000_000, limit: 500_000, ..request };
     let mut setting =
@@ -118,7 +118,7 @@ async fn a_resume_fails_when_the_registry_sends_no_response() {
 }
 
 #[tokio::test]
-async fn the_rest_is_not_asked_for_before_the_time_that_the_registry_names() {
+async fn a_resume_waits_for_retry_after() {
     let (request, blob) = large_blob();
     let away =
         b"HTTP/1.1 503 Away\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec();
@@ -131,7 +131,7 @@ async fn the_rest_is_not_asked_for_before_the_time_that_the_registry_names() {
 }
 
 #[tokio::test]
-async fn progress_counts_anew() {
+async fn progress_resets_the_count_of_attempts() {
     // Seven cuts, but never more than two in a row without a byte.
     let (request, blob) = large_blob();
     let places = [1000, 0, 0, 1000, 0, 0, 1000];
@@ -147,5 +147,5 @@ async fn a_cut_before_the_first_response_byte_fails_the_call_with_a_status() {
     let faults = (1..20).map(|n| (n, Fault::Replace(Vec::new())));
     let mut setting = Setting::with(faults).await;
     let status = setting.read(request).await.unwrap_err();
-    Failure::expect(status, Code::Unavailable, "REGISTRY_UNREACHABLE", "no header frame came");
+    Failure::expect(status, Code::Unavailable, "REGISTRY_UNREACHABLE", "no header frame");
 }

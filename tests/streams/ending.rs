@@ -1,4 +1,5 @@
-//! Callers who do not wait for the end: deadlines bound the whole stream, and going away aborts the upstream request.
+//! Callers that do not wait for the end: a deadline bounds the whole stream, and a cancelled call aborts the upstream
+//! request.
 
 use std::time::{Duration, Instant};
 
@@ -15,15 +16,15 @@ use crate::{
     },
 };
 
-/// The promise is 100 ms, and 50 ms past a deadline; the rest is for a busy machine.
+/// The guarantee is 100 ms, and 50 ms past a deadline; the rest is for a busy machine.
 const SOON: Duration = Duration::from_millis(500);
 
-/// Nothing more comes after so many bytes.
+/// The registry sends nothing more after this many bytes.
 fn stall(bytes: u64) -> Fault {
     Fault::StallAfter { bytes, pause: PATIENCE }
 }
 
-/// All connections to the registry are closed, and by us.
+/// All connections to the registry are closed, by the service.
 async fn upstream_closes(setting: &Setting) {
     let closed = setting.proxy.connection_log().wait_for(SOON, |connections| {
         !connections.is_empty() && connections.iter().all(|connection| connection.closed.is_some())
@@ -72,7 +73,7 @@ async fn a_deadline_ends_the_wait_for_an_upstream_response() {
         setting.proxy.inject(When::always("/v2/"), Fault::DelayHead(PATIENCE));
         let began = Instant::now();
         let timed = tokio::time::timeout(Duration::from_millis(300), call.outcome(&mut setting.client));
-        assert!(timed.await.is_err(), "{call:?} was answered");
+        assert!(timed.await.is_err(), "{call:?} got a response");
         assert!(began.elapsed() < SOON);
         upstream_closes(&setting).await;
     }
@@ -81,7 +82,7 @@ async fn a_deadline_ends_the_wait_for_an_upstream_response() {
 #[tokio::test]
 async fn cancelling_aborts_the_upstream_request_at_every_stage() {
     let (request, _) = large_blob();
-    // Before a byte came, in the middle with a stalled registry, and in the middle with a caller who does not read.
+    // Before the first byte, midway with a stalled registry, and midway with a caller that does not read.
     for (fault, chunks) in [(stall(0), 0), (stall(100_000), 1), (Fault::DropHeader("etag"), 1)] {
         let mut setting = Setting::with([(1, fault)]).await;
         let mut stream = setting.client.stream_blob(request.clone()).await.unwrap().into_inner();
@@ -96,7 +97,7 @@ async fn cancelling_aborts_the_upstream_request_at_every_stage() {
 }
 
 #[tokio::test]
-async fn a_caller_whose_connection_is_gone_has_cancelled() {
+async fn a_lost_connection_of_the_caller_cancels_its_call() {
     let (request, _) = large_blob();
     let setting = Setting::with([(1, stall(100_000))]).await;
     let mut own = setting.service.client().await;
@@ -107,7 +108,7 @@ async fn a_caller_whose_connection_is_gone_has_cancelled() {
 }
 
 #[tokio::test]
-async fn a_stalled_registry_is_given_up_at_the_idle_limit() {
+async fn a_stream_from_a_stalled_registry_fails_at_the_idle_limit() {
     let (request, blob) = large_blob();
     let registry = crate::support::demo_registry().await;
     let proxy = crate::FaultProxy::start(registry.address());

@@ -20,7 +20,7 @@ const TARGET: &str =
 /// Streams the blob, or a part, and returns the bytes and the end.
 async fn read(registry: &ScriptedRegistry, offset: i64, limit: i64) -> (usize, Result<(), tonic::Status>) {
     let mut one = settings(NAME, registry.address());
-    // So that a call which holds one permit and waits for another is seen.
+    // A call that holds one permit and waits for another one then fails.
     one.http.max_concurrent_requests = 1;
     one.http.max_concurrent_blobs = 1;
     one.http.header_timeout = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! How many streams at once: a permit lives as long as its stream, and no longer.
+//! The number of concurrent streams: a stream holds its permit exactly as long as it lives.
 
 use std::time::Duration;
 
@@ -83,11 +83,11 @@ async fn five_hundred_cancels_leak_no_permit_and_no_connection() {
                 drop(stream);
                 cancelled += 1;
             }
-            // The service has not yet heard of the last cancels.
+            // The last cancels may not have reached the service yet.
             Err(status) => {
                 is_overloaded(status);
                 refused += 1;
-                assert!(refused < 10_000, "after {cancelled} cancels no permit came back");
+                assert!(refused < 10_000, "after {cancelled} cancels no permit was released");
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }

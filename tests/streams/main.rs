@@ -1,6 +1,6 @@
-//! `StreamBlob`, from the caller's side: order and bytes of what arrives, ranges, and what becomes of it when the
-//! registry or the caller goes away in the middle. A blob comes from the sample registry through the fault proxy, or from
-//! a scripted registry where the sample one is too well-behaved.
+//! `StreamBlob`, from the caller's side: order and bytes of what arrives, ranges, and how a stream ends when the registry
+//! or the caller disconnects. A blob comes from the sample registry through the fault proxy, or from a scripted registry
+//! for responses that the sample registry never sends.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod contradictions;
@@ -35,12 +35,12 @@ use support::{
 };
 use tonic::{Status, transport::Channel};
 
-/// Longer than anything here may take; a fact that does not come true fails instead of hanging.
+/// Longer than anything here may take. A test that waits in vain fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const REGISTRY: &str = "registry.test:5000";
 
-/// The sample registry, a proxy that breaks what it is told to, and the service in front of both.
+/// The sample registry behind a fault proxy, and the service in front of both.
 struct Setting {
     proxy: FaultProxy,
     client: RegistryServiceClient<Channel>,
@@ -67,7 +67,7 @@ impl Setting {
         Self { proxy, client, service, _registry: registry }
     }
 
-    /// One in which this goes wrong with the `n`-th request for a blob, for each of them.
+    /// A setting with each fault applied to the `n`-th request for a blob.
     async fn with(faults: impl IntoIterator<Item = (usize, Fault)>) -> Self {
         let setting = Self::new().await;
         for (n, fault) in faults {
@@ -140,7 +140,7 @@ fn small_blob() -> (StreamBlobRequest, Bytes) {
     (of(digest.as_ref()), blob.clone())
 }
 
-/// Bytes without a pattern that a lost or repeated piece could hide in.
+/// Bytes without a pattern, so that a lost or repeated piece is noticed.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let next = |_| {

@@ -1,4 +1,4 @@
-//! Streams that nothing happens to: what is in them, and in which pieces.
+//! Streams without faults: their content, and its division into chunks.
 
 use std::sync::Arc;
 
@@ -32,10 +32,10 @@ async fn a_whole_blob_arrives_byte_for_byte_and_verified() {
 }
 
 #[tokio::test]
-async fn chunks_are_as_large_as_the_caller_wants_between_4_kib_and_1_mib() {
+async fn chunks_have_the_requested_size_between_4_kib_and_1_mib() {
     let (request, blob) = large_blob();
     let mut setting = Setting::new().await;
-    for (asked, most) in [
+    for (requested, most) in [
         (1, 4 * KIB),
         (4 * KIB as i32, 4 * KIB),
         (4 * KIB as i32 + 1, 4 * KIB + 1),
@@ -44,10 +44,10 @@ async fn chunks_are_as_large_as_the_caller_wants_between_4_kib_and_1_mib() {
         (i32::MAX, KIB * KIB),
         (0, KIB * KIB),
     ] {
-        let request = StreamBlobRequest { max_chunk_bytes: asked, limit: 2_000_000, ..request.clone() };
+        let request = StreamBlobRequest { max_chunk_bytes: requested, limit: 2_000_000, ..request.clone() };
         let received = setting.read(request).await.unwrap();
         received.complete(&blob[..2_000_000]);
-        assert!(received.chunks.iter().all(|chunk| *chunk <= most), "{asked}: {:?}", received.chunks);
+        assert!(received.chunks.iter().all(|chunk| *chunk <= most), "{requested}: {:?}", received.chunks);
     }
 }
 
@@ -66,7 +66,7 @@ async fn every_blob_of_the_sample_arrives() {
 }
 
 #[tokio::test]
-async fn a_blob_of_no_bytes_is_a_header_and_a_trailer() {
+async fn an_empty_blob_is_a_header_and_a_trailer() {
     let mut sample = Sample::default();
     let empty = sample.repository_mut(APP).add_blob(MediaType::ImageLayer, Bytes::new()).unwrap();
     let mut setting = Setting::serving(Arc::new(sample), Options::default()).await;
@@ -104,7 +104,7 @@ async fn many_streams_on_one_connection_do_not_mix() {
 }
 
 #[tokio::test]
-async fn a_blob_is_not_taken_for_a_part_when_the_limit_is_its_size_or_more() {
+async fn a_limit_of_the_size_or_more_is_the_whole_blob() {
     let (request, blob) = small_blob();
     let mut setting = Setting::new().await;
     for (limit, verified) in [

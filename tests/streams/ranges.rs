@@ -1,4 +1,4 @@
-//! Parts of a blob: `offset` and `limit`, from registries that know ranges and from those that do not.
+//! Parts of a blob: `offset` and `limit`, from registries that support ranges and from those that do not.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use rexd::grpc::proto::StreamBlobRequest;
@@ -16,7 +16,7 @@ fn part(request: &StreamBlobRequest, offset: usize, limit: usize) -> StreamBlobR
     StreamBlobRequest { offset: offset as i64, limit: limit as i64, ..request.clone() }
 }
 
-/// What `offset` and `limit` mean, in one line.
+/// The bytes that `offset` and `limit` select.
 fn slice(blob: &[u8], offset: usize, limit: usize) -> &[u8] {
     let end = if limit == 0 { blob.len() } else { offset.saturating_add(limit).min(blob.len()) };
     &blob[offset..end]
@@ -59,7 +59,7 @@ async fn refuses_to_begin_past_the_end(setting: &mut Setting) {
 }
 
 #[tokio::test]
-async fn every_edge_is_right_from_a_registry_that_knows_ranges() {
+async fn every_edge_is_right_from_a_registry_that_supports_ranges() {
     let mut setting = Setting::new().await;
     reads_every_edge(&mut setting).await;
     refuses_to_begin_past_the_end(&mut setting).await;
@@ -81,7 +81,7 @@ async fn every_edge_is_right_without_accept_ranges() {
 }
 
 #[tokio::test]
-async fn a_part_is_asked_for_as_a_range_and_a_limited_one_as_a_closed_range() {
+async fn a_part_is_requested_as_a_range_and_a_limited_one_as_a_closed_range() {
     let (request, blob) = large_blob();
     let mut setting = Setting::new().await;
     for (offset, limit) in [(1000, 500), (0, 500), (blob.len() - 10, 0)] {

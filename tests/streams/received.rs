@@ -1,5 +1,5 @@
-//! What a caller received of a stream. Reading it checks what holds for every stream, whatever becomes of it: the header
-//! once and first, chunks that are contiguous from the header's offset on, nothing after the trailer.
+//! What a caller received of a stream. Reading it checks what holds for every stream, however it ends: one header, which
+//! is first; contiguous chunks from the header's offset on; nothing after the trailer.
 
 use bytes::Bytes;
 use rexd::grpc::proto::{
@@ -23,7 +23,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// Opens a stream and reads it; the error is that of a stream that never began.
+    /// Opens a stream and reads it. An error is that of a stream without a header.
     pub(crate) async fn read(
         client: &mut RegistryServiceClient<Channel>,
         request: StreamBlobRequest,
@@ -56,7 +56,7 @@ impl Received {
     }
 
     fn take(&mut self, message: StreamBlobResponse) {
-        assert!(self.trailer.is_none(), "after the trailer came {message:?}");
+        assert!(self.trailer.is_none(), "a message after the trailer: {message:?}");
         match message.frame {
             Some(Frame::Chunk(BlobChunk { offset, data })) => {
                 let expected = self.header.offset + self.data.len() as i64;
@@ -69,11 +69,11 @@ impl Received {
                 assert_eq!(trailer.bytes_sent, self.data.len() as i64);
                 self.trailer = Some(trailer);
             }
-            other => panic!("in the middle of the stream came {other:?}"),
+            other => panic!("an unexpected message in the stream: {other:?}"),
         }
     }
 
-    /// The trailer of a stream that arrived as this part of a blob, to the last byte.
+    /// The trailer of a stream that must be exactly this part of a blob.
     pub(crate) fn complete(&self, expected: &[u8]) -> BlobTrailer {
         assert!(self.error.is_none(), "{:?}", self.error);
         assert_eq!(self.data.len(), expected.len());
@@ -81,7 +81,7 @@ impl Received {
         self.trailer.unwrap()
     }
 
-    /// The failure that ended a stream in the middle. What arrived before is right, and less than all of `blob`.
+    /// The failure that ended a stream early. The bytes before it must be right, and fewer than all of `blob`.
     pub(crate) fn broken(self, blob: &[u8], code: Code, reason: &str) -> Failure {
         let from = self.header.offset as usize;
         assert!(blob[from..].starts_with(&self.data), "wrong bytes before the error");
@@ -95,7 +95,7 @@ impl Received {
 pub(crate) async fn begin(stream: &mut Streaming<StreamBlobResponse>) -> BlobHeader {
     match next(stream).await {
         Frame::Header(header) => header,
-        other => panic!("first came {other:?}"),
+        other => panic!("not a header: {other:?}"),
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn begin(stream: &mut Streaming<StreamBlobResponse>) -> BlobHea
 pub(crate) async fn chunk(stream: &mut Streaming<StreamBlobResponse>) -> Bytes {
     match next(stream).await {
         Frame::Chunk(chunk) => chunk.data,
-        other => panic!("instead of a chunk came {other:?}"),
+        other => panic!("not a chunk: {other:?}"),
     }
 }
 
@@ -111,8 +111,8 @@ async fn next(stream: &mut Streaming<StreamBlobResponse>) -> Frame {
     soon(stream.message()).await.unwrap().unwrap().frame.unwrap()
 }
 
-/// What comes within the patience of these tests.
+/// Waits for at most the patience of these tests.
 async fn soon<T>(coming: impl Future<Output = T>) -> T {
     let waited = tokio::time::timeout(crate::PATIENCE, coming).await;
-    waited.unwrap_or_else(|_| panic!("nothing came within {:?}", crate::PATIENCE))
+    waited.unwrap_or_else(|_| panic!("nothing arrived within {:?}", crate::PATIENCE))
 }

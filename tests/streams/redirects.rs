@@ -1,4 +1,4 @@
-//! Blobs that lie elsewhere: storage behind a redirect, and what manifests say of other places.
+//! Blobs at other origins: storage behind a redirect, and the `urls` of a manifest.
 
 use rexd::grpc::proto::GetManifestRequest;
 use serde_json::json;
@@ -52,14 +52,14 @@ impl Presigned {
 }
 
 #[tokio::test]
-async fn storage_at_a_trusted_origin_is_followed_without_what_belongs_to_the_registry() {
+async fn a_redirect_to_trusted_storage_is_followed_without_the_registrys_headers() {
     let presigned = Presigned::new(true).await;
     let (_, blob) = large_blob();
     assert!(presigned.read().await.unwrap().complete(&blob).digest_verified);
-    let asked = presigned.registry.requests();
-    assert!(asked.iter().all(|request| request.header("x-secret").is_some()));
+    let requests = presigned.registry.requests();
+    assert!(requests.iter().all(|request| request.header("x-secret").is_some()));
     let stored = presigned.storage.connection_log().requests();
-    assert_eq!((asked.len(), stored.len()), (1, 1));
+    assert_eq!((requests.len(), stored.len()), (1, 1));
     assert!(stored[0].header("x-secret").is_none() && stored[0].header("authorization").is_none());
 }
 
@@ -81,7 +81,7 @@ async fn a_lost_connection_to_storage_is_resumed_through_the_registry() {
 }
 
 #[tokio::test]
-async fn a_private_origin_that_nobody_trusts_is_not_followed() {
+async fn a_redirect_to_an_untrusted_private_origin_is_not_followed() {
     let presigned = Presigned::new(false).await;
     let status = presigned.read().await.unwrap_err();
     Failure::expect(status, Code::PermissionDenied, "REGISTRY_NOT_ALLOWED", "storage");
@@ -89,7 +89,7 @@ async fn a_private_origin_that_nobody_trusts_is_not_followed() {
 }
 
 #[tokio::test]
-async fn urls_in_a_manifest_are_passed_on_and_never_followed() {
+async fn urls_in_a_manifest_are_returned_and_never_followed() {
     let foreign = FaultProxy::start(([127, 0, 0, 1], 9).into());
     let urls =
         [format!("http://{}/layer", foreign.address()), format!("https://{}/layer", foreign.address())];

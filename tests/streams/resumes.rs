@@ -1,4 +1,4 @@
-//! Answers to the request for the rest: registries that ignore the range, that have another blob now, or none.
+//! Responses to a request that resumes a blob: the registry ignores the range, or has another blob now, or none.
 
 use sha2::Sha256;
 use tonic::Code;
@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_registry_that_ignores_the_range_of_a_resume_is_skipped_through_once() {
+async fn a_resume_whose_range_is_ignored_skips_the_bytes_before_it_once() {
     let (request, blob) = large_blob();
     let mut setting = Setting::with([(1, Fault::CutAfter(3_000_000)), (2, Fault::IgnoreRange)]).await;
     let received = setting.read(request.clone()).await.unwrap();

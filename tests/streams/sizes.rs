@@ -53,13 +53,13 @@ async fn a_range_that_is_shorter_than_announced_is_data_loss() {
         .body(&blob[500..]);
     let nothing_left = Reply::status(416).header("Content-Range", "bytes */1000");
     scripted.registry.on("GET", &format!("/v2/org/app/blobs/{digest}"), [part, nothing_left]);
-    // No digest is of a part, so nothing can show that its bytes are all there are.
+    // A part has no digest, so nothing can show that it is complete.
     let received = scripted.read(&digest, 500, 0).await.unwrap();
     assert!(received.trailer.is_none());
     Failure::expect(received.error.unwrap(), Code::DataLoss, "DIGEST_MISMATCH", "a part");
 }
 
-/// A response without a length: its end is the end of the connection.
+/// A response without a length, which ends with its connection.
 fn without_length(content: &[u8]) -> Reply {
     let mut bytes = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec();
     bytes.extend_from_slice(content);

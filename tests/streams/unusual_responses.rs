@@ -12,7 +12,7 @@ fn sha256(blob: &[u8]) -> String {
     digest::<Sha256>("sha256", blob)
 }
 
-async fn answering(blob: &[u8], reply: Reply) -> (Scripted, String) {
+async fn responding_with(blob: &[u8], reply: Reply) -> (Scripted, String) {
     let (scripted, digest) = (Scripted::new().await, sha256(blob));
     scripted.registry.always("GET", &format!("/v2/org/app/blobs/{digest}"), reply);
     (scripted, digest)
@@ -29,7 +29,7 @@ fn partial(content_range: Option<&str>, body: &[u8]) -> Reply {
 #[tokio::test]
 async fn a_206_without_the_right_content_range_is_refused_before_any_frame() {
     let blob = noise(1000);
-    // Bytes 100 to 199 are asked for.
+    // The request is for bytes 100 to 199.
     for content_range in [
         None,
         Some(""),
@@ -45,7 +45,7 @@ async fn a_206_without_the_right_content_range_is_refused_before_any_frame() {
         Some("items 100-199/1000"),
         Some("bytes 100-199"),
     ] {
-        let (mut scripted, digest) = answering(&blob, partial(content_range, &blob[100..200])).await;
+        let (mut scripted, digest) = responding_with(&blob, partial(content_range, &blob[100..200])).await;
         let status = scripted.read(&digest, 100, 100).await.unwrap_err();
         let context = format!("{content_range:?}");
         Failure::expect(status, Code::Internal, "REGISTRY_INVALID_RESPONSE", &context);
@@ -53,26 +53,28 @@ async fn a_206_without_the_right_content_range_is_refused_before_any_frame() {
 }
 
 #[tokio::test]
-async fn a_206_to_a_request_for_the_whole_is_refused_unless_it_is_the_whole() {
+async fn a_206_for_the_whole_blob_is_refused_unless_it_is_complete() {
     let blob = noise(1000);
-    let (mut scripted, digest) = answering(&blob, partial(Some("bytes 100-999/1000"), &blob[100..])).await;
+    let (mut scripted, digest) =
+        responding_with(&blob, partial(Some("bytes 100-999/1000"), &blob[100..])).await;
     let status = scripted.read(&digest, 0, 0).await.unwrap_err();
     Failure::expect(status, Code::Internal, "REGISTRY_INVALID_RESPONSE", "not the beginning");
-    let (mut scripted, digest) = answering(&blob, partial(Some("bytes 0-999/1000"), &blob)).await;
+    let (mut scripted, digest) = responding_with(&blob, partial(Some("bytes 0-999/1000"), &blob)).await;
     let received = scripted.read(&digest, 0, 0).await.unwrap();
     assert!(received.complete(&blob).digest_verified);
 }
 
 #[tokio::test]
-async fn a_part_of_a_blob_whose_size_is_not_told_arrives() {
+async fn a_part_of_a_blob_of_unknown_size_arrives() {
     let blob = noise(1000);
-    let (mut scripted, digest) = answering(&blob, partial(Some("bytes 100-199/*"), &blob[100..200])).await;
+    let (mut scripted, digest) =
+        responding_with(&blob, partial(Some("bytes 100-199/*"), &blob[100..200])).await;
     let received = scripted.read(&digest, 100, 100).await.unwrap();
     assert!(!received.complete(&blob[100..200]).digest_verified);
     assert!(!received.header.size_known);
 }
 
-/// The body in chunks, or ended by the connection's close.
+/// The body in chunks, or up to the end of the connection.
 fn without_length(blob: &[u8]) -> [Reply; 2] {
     let mut chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n".to_vec();
     for chunk in blob.chunks(10_000) {
@@ -91,7 +93,7 @@ async fn a_blob_without_a_length_is_verified() {
     for size in [0, 1, 16 * 1024, 16 * 1024 + 1, 500_000] {
         let blob = noise(size);
         for reply in without_length(&blob) {
-            let (mut scripted, digest) = answering(&blob, reply).await;
+            let (mut scripted, digest) = responding_with(&blob, reply).await;
             let received = scripted.read(&digest, 0, 0).await.unwrap();
             assert!(received.complete(&blob).digest_verified, "{size}");
             let header = received.header;
@@ -107,7 +109,7 @@ async fn a_part_of_a_blob_without_a_length_is_the_slice() {
         [(0, 100), (100, 100), (100, 0), (49_999, 0), (49_999, 10), (50_000, 0), (0, 60_000)]
     {
         for reply in without_length(&blob) {
-            let (mut scripted, digest) = answering(&blob, reply).await;
+            let (mut scripted, digest) = responding_with(&blob, reply).await;
             let received = scripted.read(&digest, offset, limit).await.unwrap();
             let end = if limit == 0 { blob.len() } else { blob.len().min(offset + limit) };
             assert!(received.error.is_none(), "{offset} {limit}: {:?}", received.error);
@@ -123,7 +125,7 @@ async fn a_corrupt_blob_without_a_length_is_never_complete() {
         let mut corrupt = blob.clone();
         corrupt[at] ^= 1;
         for reply in without_length(&corrupt) {
-            let (mut scripted, digest) = answering(&blob, reply).await;
+            let (mut scripted, digest) = responding_with(&blob, reply).await;
             let received = scripted.read(&digest, 0, 0).await.unwrap();
             assert!(received.data.len() < blob.len() && corrupt.starts_with(&received.data));
             let status = received.error.unwrap();

@@ -1,4 +1,4 @@
-//! The five RPCs as one type, so that a fact about all of them is one table.
+//! The five RPCs as one type, so that a test of all of them is one table.
 
 use rexd::grpc::proto::{
     GetManifestRequest, ListCatalogRequest, ListTagsRequest, PingRequest, StreamBlobRequest,
@@ -18,7 +18,7 @@ pub enum Call {
     Blob(StreamBlobRequest),
 }
 
-/// `sha256:` and the digits of the digest of nothing.
+/// The sha256 digest of empty content.
 pub const EMPTY_DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 impl Call {
@@ -76,7 +76,7 @@ impl Call {
         ]
     }
 
-    /// Makes the call, a stream to its end, and tells the status that came instead of success.
+    /// Makes the call, reads a stream to its end, and returns the status if it failed.
     pub async fn outcome(&self, client: &mut RegistryServiceClient<Channel>) -> Result<(), Status> {
         self.outcome_as(client, "").await
     }
@@ -88,12 +88,19 @@ impl Call {
         authorization: &str,
     ) -> Result<(), Status> {
         match self.clone() {
-            Self::Ping(request) => client.ping(shown(request, authorization)).await.map(drop),
-            Self::Catalog(request) => client.list_catalog(shown(request, authorization)).await.map(drop),
-            Self::Tags(request) => client.list_tags(shown(request, authorization)).await.map(drop),
-            Self::Manifest(request) => client.get_manifest(shown(request, authorization)).await.map(drop),
+            Self::Ping(request) => client.ping(with_authorization(request, authorization)).await.map(drop),
+            Self::Catalog(request) => {
+                client.list_catalog(with_authorization(request, authorization)).await.map(drop)
+            }
+            Self::Tags(request) => {
+                client.list_tags(with_authorization(request, authorization)).await.map(drop)
+            }
+            Self::Manifest(request) => {
+                client.get_manifest(with_authorization(request, authorization)).await.map(drop)
+            }
             Self::Blob(request) => {
-                let mut stream = client.stream_blob(shown(request, authorization)).await?.into_inner();
+                let mut stream =
+                    client.stream_blob(with_authorization(request, authorization)).await?.into_inner();
                 let mut last = None;
                 while let Some(message) = stream.message().await? {
                     last = message.frame;
@@ -113,7 +120,7 @@ impl Call {
     }
 }
 
-fn shown<T>(message: T, authorization: &str) -> Request<T> {
+fn with_authorization<T>(message: T, authorization: &str) -> Request<T> {
     let mut request = Request::new(message);
     if !authorization.is_empty() {
         request.metadata_mut().insert("authorization", authorization.parse().unwrap());

@@ -1,4 +1,4 @@
-//! The service in front of a registry that wants a sign-in, as the tests call it; and the files that hold secrets.
+//! The service in front of a registry that requires a sign-in, calls of it, and files that hold secrets.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -19,10 +19,10 @@ use super::{
     token_server::TokenServer,
 };
 
-/// What the registries of these tests are called.
+/// The name of the registry in these tests.
 pub const NAME: &str = "registry.test";
 
-/// Files that hold secrets; gone when dropped.
+/// Files that hold secrets. Dropping it removes them.
 #[derive(Debug)]
 pub struct Files(TempDir);
 
@@ -60,7 +60,7 @@ pub fn auth(username: &str, password: &str) -> serde_json::Value {
     serde_json::json!({ "auth": STANDARD.encode(format!("{username}:{password}")) })
 }
 
-/// A registry with credentials, and with one token service that may have them.
+/// A registry with credentials, and with one token service that may get them.
 pub fn signed_in(address: SocketAddr, source: CredentialSource, tokens: Option<&TokenServer>) -> Settings {
     let settings = Settings { credentials: vec![source], ..settings(NAME, address) };
     with_http(settings, |http| http.token_realms = tokens.map(TokenServer::origin).into_iter().collect())
@@ -96,7 +96,7 @@ impl Calls {
         Ok(self.client.clone().ping(request).await?.into_inner())
     }
 
-    /// The tags of a repository: one, the name of who the registry served.
+    /// The tags of a repository. There is one: the user that the registry served.
     pub async fn served(&self, repository: &str) -> Result<String, Status> {
         self.served_by(NAME, repository).await
     }
@@ -107,8 +107,8 @@ impl Calls {
             repository: repository.to_owned(),
             ..ListTagsRequest::default()
         };
-        let answer = self.client.clone().list_tags(request).await?.into_inner();
-        Ok(answer.tags.concat())
+        let response = self.client.clone().list_tags(request).await?.into_inner();
+        Ok(response.tags.concat())
     }
 
     /// The content of a manifest.
@@ -122,7 +122,7 @@ impl Calls {
         Ok(self.client.clone().get_manifest(request).await?.into_inner().content)
     }
 
-    /// Reads a blob to its end; what it holds is another test's concern.
+    /// Reads a blob to its end, and drops its content.
     pub async fn blob(&self, repository: &str, digest: &str) -> Result<(), Status> {
         let request = StreamBlobRequest {
             registry: NAME.to_owned(),

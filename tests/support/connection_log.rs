@@ -1,4 +1,4 @@
-//! What the fault proxy saw: one line for each connection, which a test can read or wait on.
+//! The log of the fault proxy: an entry for each connection, which a test can read or wait for.
 
 use std::{
     sync::Arc,
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::wire::Request;
 
-/// What the connection log knows of one connection.
+/// One connection in the log.
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub opened: Instant,
@@ -17,7 +17,7 @@ pub struct Connection {
     pub request: Option<Request>,
     /// How many faults were applied to it.
     pub faults: usize,
-    /// Body bytes that the proxy's socket took. What the kernel still holds is among them.
+    /// Body bytes that the proxy wrote to its socket, including those that the kernel still holds.
     pub body_sent: u64,
     /// `None` while it is open.
     pub closed: Option<(Instant, ClosedBy)>,
@@ -29,7 +29,7 @@ pub enum ClosedBy {
     /// The client closed first: before the end, or after the last byte (then `body_sent` is all) and before the proxy
     /// itself saw that it was the last.
     Client,
-    /// The answer was sent, or a fault ended it.
+    /// The response was sent, or a fault ended it.
     Proxy,
 }
 
@@ -53,12 +53,12 @@ impl ConnectionLog {
         self.0.borrow().iter().filter(|connection| connection.closed.is_none()).count()
     }
 
-    /// How many faults struck: a test that expects to survive one should also see that there was one.
+    /// How many faults were applied. A test that expects to survive one should also check that there was one.
     pub fn faults(&self) -> usize {
         self.0.borrow().iter().map(|connection| connection.faults).sum()
     }
 
-    /// Waits until the connections are as `condition` wants them, and returns them; fails the test after `limit`.
+    /// Waits until the connections meet `condition`, and returns them; fails the test after `limit`.
     pub async fn wait_for(
         &self,
         limit: Duration,
@@ -69,7 +69,7 @@ impl ConnectionLog {
             tokio::time::timeout(limit, changes.wait_for(|connections| condition(connections))).await;
         match waited {
             Ok(connections) => connections.expect("the sender lives in self").clone(),
-            Err(_) => panic!("not so after {limit:?}: {:#?}", self.connections()),
+            Err(_) => panic!("the condition is not met after {limit:?}: {:#?}", self.connections()),
         }
     }
 

@@ -1,7 +1,7 @@
-//! Faults from outside: an HTTP/1.1 proxy between the service and a registry that breaks what it is told to break.
+//! A fault proxy: an HTTP/1.1 proxy between the service and a registry that injects the faults of a test.
 //!
-//! It is a TCP server before any plain-HTTP upstream, one request on each connection. What it saw – requests, bytes,
-//! when connections opened and who closed them – is in a log that a test can read, or wait on.
+//! It is a TCP server in front of any plain-HTTP upstream, with one request on each connection. It logs requests, bytes,
+//! when connections opened and who closed them. A test can read the log, or wait for an entry.
 
 use std::{
     io,
@@ -23,33 +23,33 @@ use super::{
 /// and a blob of some MiB cannot vanish into socket buffers before a test cancels it.
 const SEND_BUFFER: u32 = 64 * 1024;
 
-/// One thing that goes wrong. Offsets count the bytes of the response body as they are on the wire; one at or past the
+/// A fault. Offsets count the bytes of the response body as they are on the wire; one at or past the
 /// end of the body is never reached.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Closes the connection in an orderly way (FIN) after so many body bytes, all of which arrive.
+    /// Closes the connection in an orderly way (FIN) after this many body bytes, all of which arrive.
     CutAfter(u64),
-    /// Resets the connection (RST) after so many body bytes; the last of them may be lost on the way, as with any reset.
+    /// Resets the connection (RST) after this many body bytes. As with any reset, the last of them may be lost.
     ResetAfter(u64),
-    /// Inverts one bit, 0 the lowest, of the body byte at `offset`.
+    /// Inverts one bit of the body byte at `offset`; bit 0 is the lowest.
     FlipBit { offset: u64, bit: u8 },
-    /// Sends nothing for `pause` once so many body bytes went out.
+    /// Sends nothing for `pause` after this many body bytes.
     StallAfter { bytes: u64, pause: Duration },
-    /// Holds the head of the response back.
+    /// Delays the head of the response.
     DelayHead(Duration),
     /// Sends this `Content-Length`, and no byte more: below the true one, a complete message whose content is too short.
     AnnounceLength(u64),
     /// Sets a header of the response, or replaces it.
     SetHeader(&'static str, String),
-    /// Takes a header out of the response.
+    /// Removes a header from the response.
     DropHeader(&'static str),
-    /// Hides `Range` from the registry, which then answers 200 with everything.
+    /// Removes `Range` from the request, so that the registry responds with 200 and the whole body.
     IgnoreRange,
-    /// Sends these bytes – status line, headers, body, or no HTTP at all – and closes; the registry is not asked.
+    /// Sends these bytes – status line, headers, body, or no HTTP at all – and closes. The registry gets no request.
     Replace(Vec<u8>),
 }
 
-/// Which requests a fault strikes: those whose path and query contain a text, and of these some.
+/// Which requests a fault applies to: those whose path and query contain a text, or some of these.
 #[derive(Clone, Debug)]
 pub struct When {
     contains: &'static str,
@@ -63,7 +63,7 @@ impl When {
         Self { contains, from: 1, to: usize::MAX }
     }
 
-    /// Only the `n`-th matching request after the fault was put in, counted from 1.
+    /// Only the `n`-th matching request after the fault was injected, counted from 1.
     pub fn nth(n: usize, contains: &'static str) -> Self {
         Self { contains, from: n, to: n }
     }
@@ -92,7 +92,7 @@ pub struct FaultProxy {
 struct Rules(Arc<Mutex<Vec<Rule>>>);
 
 impl FaultProxy {
-    /// A proxy on a free port of 127.0.0.1 that forwards to `upstream` and, so far, breaks nothing.
+    /// A proxy on a free port of 127.0.0.1 that forwards to `upstream`, without faults.
     pub fn start(upstream: SocketAddr) -> Self {
         let listener = listen().expect("a free port on 127.0.0.1");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -100,7 +100,7 @@ impl FaultProxy {
         let log = ConnectionLog::default();
         let accepting = serve_each(listener, {
             let (rules, log) = (rules.clone(), log.clone());
-            move |client| carry(client, upstream, rules.clone(), log.clone())
+            move |client| serve_connection(client, upstream, rules.clone(), log.clone())
         });
         Self { address, rules, log, _accepting: accepting }
     }
@@ -110,25 +110,25 @@ impl FaultProxy {
         self.address
     }
 
-    /// Puts a fault in. Several may strike one request; all of them are applied.
+    /// Adds a fault. If several apply to one request, all of them are injected.
     pub fn inject(&self, when: When, fault: Fault) {
         self.rules.0.lock().unwrap().push(Rule { when, fault, seen: 0 });
     }
 
-    /// Takes all faults out.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.rules.0.lock().unwrap().clear();
     }
 
-    /// What the proxy saw of connections and requests.
+    /// The log of connections and requests.
     pub fn connection_log(&self) -> &ConnectionLog {
         &self.log
     }
 }
 
 impl Rules {
-    /// The faults that strike this request. Counts it.
-    fn strike(&self, request: &Request) -> Vec<Fault> {
+    /// The faults for this request. Counts the request.
+    fn faults_for(&self, request: &Request) -> Vec<Fault> {
         let mut struck = Vec::new();
         for rule in self.0.lock().unwrap().iter_mut() {
             if request.target.contains(rule.when.contains) {
@@ -150,17 +150,17 @@ fn listen() -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-/// One connection: reads the request, then relays the answer until it is complete or the client is gone.
-async fn carry(mut client: TcpStream, upstream: SocketAddr, rules: Rules, log: ConnectionLog) {
+/// One connection: reads the request, then relays the response until it is complete or the client is gone.
+async fn serve_connection(mut client: TcpStream, upstream: SocketAddr, rules: Rules, log: ConnectionLog) {
     let entry = log.begin();
     let Ok(Some(request)) = wire::read_request(&mut client).await else {
         return entry.close(ClosedBy::Client);
     };
-    let faults = rules.strike(&request);
+    let faults = rules.faults_for(&request);
     entry.update(|connection| {
         connection.faults = faults.len();
         connection.request = Some(request.clone());
     });
-    let by = relay::answer(client, upstream, request, faults, &entry).await;
+    let by = relay::relay_response(client, upstream, request, faults, &entry).await;
     entry.close(by);
 }

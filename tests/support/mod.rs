@@ -1,5 +1,5 @@
-//! What the tests put around the service: sample content, a proxy that injects faults, and a registry that sends scripted
-//! responses. A test binary includes it with `mod support;`.
+//! The environment of the service in tests: sample content, a proxy that injects faults, and a registry that sends
+//! scripted responses. A test binary includes it with `mod support;`.
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![expect(unreachable_pub, reason = "what a test binary has is reachable from nowhere else")]
 #![expect(
@@ -62,7 +62,7 @@ where
         let mut connections = JoinSet::new();
         loop {
             let Ok((client, _)) = listener.accept().await else {
-                // A test may use up the descriptors on purpose; accepting goes on when some are free again.
+                // A test may use up the descriptors on purpose; accepting continues when some are free again.
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };

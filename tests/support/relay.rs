@@ -17,11 +17,11 @@ use super::{
     wire::{self, Head, Request},
 };
 
-/// Bytes of a body that are read at once: few, as the proxy must not hold what a client does not read.
+/// Bytes of a body that are read at once. Few, as the proxy must not buffer what a client does not read.
 const RELAYED_AT_ONCE: usize = 64 * 1024;
 
-/// Relays the answer to `request`, with `faults`, until it is complete or the client is gone.
-pub(super) async fn answer(
+/// Relays the response to `request`, with `faults`, until it is complete or the client is gone.
+pub(super) async fn relay_response(
     client: TcpStream,
     upstream: SocketAddr,
     request: Request,
@@ -53,7 +53,7 @@ enum End {
     Reset,
 }
 
-/// Ends when the client closed or reset its side. A client that waits for an answer sends nothing more.
+/// Ends when the client closed or reset its side. A client that waits for a response sends nothing more.
 async fn until_gone(mut client: OwnedReadHalf) {
     let mut buffer = [0; 1024];
     while matches!(client.read(&mut buffer).await, Ok(1..)) {}
@@ -76,15 +76,15 @@ async fn send(
     if faults.iter().any(|fault| matches!(fault, Fault::IgnoreRange)) {
         request.head.remove("range");
     }
-    let mut registry = ask(upstream, request).await?;
+    let mut registry = send_request(upstream, request).await?;
     let Some((mut head, first)) = wire::read_head(&mut registry).await? else {
         return Ok(End::Complete);
     };
-    spoil_head(&mut head, faults).await;
+    apply_to_head(&mut head, faults).await;
     client.write_all(&head.encode()).await?;
     let mut body = Body { client, entry, faults, position: 0 };
     let mut chunk = first;
-    // What `read_buf` reads is what the buffer has room for.
+    // `read_buf` reads as much as the buffer has room for.
     chunk.reserve(RELAYED_AT_ONCE);
     loop {
         if let ControlFlow::Break(end) = body.send(&mut chunk).await? {
@@ -97,8 +97,8 @@ async fn send(
     }
 }
 
-async fn ask(upstream: SocketAddr, mut request: Request) -> io::Result<TcpStream> {
-    // The registry's close is the end of the answer, however its body is framed.
+async fn send_request(upstream: SocketAddr, mut request: Request) -> io::Result<TcpStream> {
+    // The registry closes at the end of the response, however its body is framed.
     request.head.set("connection", "close");
     let mut registry = TcpStream::connect(upstream).await?;
     registry.write_all(&request.head.encode()).await?;
@@ -106,7 +106,7 @@ async fn ask(upstream: SocketAddr, mut request: Request) -> io::Result<TcpStream
     Ok(registry)
 }
 
-async fn spoil_head(head: &mut Head, faults: &[Fault]) {
+async fn apply_to_head(head: &mut Head, faults: &[Fault]) {
     head.set("connection", "close");
     for fault in faults {
         match fault {
@@ -119,23 +119,23 @@ async fn spoil_head(head: &mut Head, faults: &[Fault]) {
     }
 }
 
-/// The body on its way to the client.
+/// The body as it is sent to the client.
 struct Body<'a> {
     client: &'a mut OwnedWriteHalf,
     entry: &'a Entry,
     faults: &'a [Fault],
-    /// How many bytes went out.
+    /// How many bytes have been sent.
     position: u64,
 }
 
-/// What happens when the body reaches an offset.
+/// The faults at an offset of the body.
 enum Event {
     Stall(Duration),
     End(End),
 }
 
 impl Body<'_> {
-    /// Sends one chunk of the body, with what happens at the offsets it passes.
+    /// Sends one chunk of the body, with the faults at its offsets.
     async fn send(&mut self, chunk: &mut [u8]) -> io::Result<ControlFlow<End>> {
         self.flip(chunk);
         let mut rest: &[u8] = chunk;
@@ -163,8 +163,8 @@ impl Body<'_> {
         }
     }
 
-    /// What happens within the next `length` bytes, in order of offset. An offset belongs to the chunk before which, or
-    /// in the midst of which, it lies, so none comes twice.
+    /// The faults within the next `length` bytes, in order of offset. An offset at the boundary of two chunks belongs to
+    /// the second one, so that no fault is applied twice.
     fn events(&self, length: u64) -> Vec<(u64, Event)> {
         let mut events: Vec<(u64, Event)> = self
             .faults

@@ -21,7 +21,7 @@ use super::{
 /// A response, as the bytes of an HTTP/1.1 message or as any bytes.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    /// A message: `Content-Length` is right unless given, and the connection closes after it.
+    /// A message. `Content-Length` is correct unless given, and the connection closes afterwards.
     Message { head: Head, body: Vec<u8> },
     /// Sent as it is.
     Raw(Vec<u8>),
@@ -56,7 +56,7 @@ impl Reply {
         self
     }
 
-    /// The bytes to send. HEAD gets the head alone.
+    /// The bytes to send. HEAD gets only the head.
     fn encode(self, method: &str) -> Vec<u8> {
         match self {
             Self::Raw(bytes) => bytes,
@@ -119,33 +119,33 @@ impl ScriptedRegistry {
         self.address
     }
 
-    /// Answers requests for exactly this method and path with query: the first with the first reply and so on. One more
-    /// is unexpected.
+    /// Responds to requests for exactly this method and path with query: to the first with the first reply, and so on.
+    /// One more request is unexpected.
     pub fn on(&self, method: &str, target: &str, replies: impl IntoIterator<Item = Reply>) {
         self.add(method, target, replies.into_iter().collect(), false);
     }
 
-    /// Answers every request for exactly this method and path with query with this reply.
+    /// Responds with this reply to every request for exactly this method and path with query.
     pub fn always(&self, method: &str, target: &str, reply: Reply) {
         self.add(method, target, [reply].into(), true);
     }
 
-    /// Asks `answer` about requests that no line of the script is for; `None` makes them unexpected.
-    pub fn otherwise(&self, answer: impl Fn(&Request) -> Option<Reply> + Send + 'static) {
-        self.script.lock().unwrap().otherwise = Some(Box::new(answer));
+    /// Calls `respond` for requests that the script does not list; `None` makes them unexpected.
+    pub fn otherwise(&self, respond: impl Fn(&Request) -> Option<Reply> + Send + 'static) {
+        self.script.lock().unwrap().otherwise = Some(Box::new(respond));
     }
 
-    /// All requests so far, the unexpected ones included, in the order they came.
+    /// All requests so far, the unexpected ones included, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         self.script.lock().unwrap().requests.clone()
     }
 
-    /// The requests that nothing was written for.
+    /// The requests that the script does not list.
     pub fn unexpected(&self) -> Vec<Request> {
         self.script.lock().unwrap().unexpected.clone()
     }
 
-    /// Method and target of what was expected by [`ScriptedRegistry::on`] and has not come.
+    /// Method and target of requests that [`ScriptedRegistry::on`] expects and that have not come.
     pub fn missing(&self) -> Vec<(String, String)> {
         let script = self.script.lock().unwrap();
         let missing = script.lines.iter().filter(|line| !line.repeat && !line.replies.is_empty());
@@ -159,7 +159,7 @@ impl ScriptedRegistry {
 }
 
 impl Script {
-    fn answer(&mut self, request: Request) -> Reply {
+    fn respond(&mut self, request: Request) -> Reply {
         self.requests.push(request.clone());
         let scripted = self
             .lines
@@ -170,7 +170,7 @@ impl Script {
                     if line.repeat { line.replies.front().cloned() } else { line.replies.pop_front() }
                 },
             );
-        let reply = scripted.or_else(|| self.otherwise.as_ref().and_then(|answer| answer(&request)));
+        let reply = scripted.or_else(|| self.otherwise.as_ref().and_then(|respond| respond(&request)));
         reply.unwrap_or_else(|| {
             self.unexpected.push(request);
             Reply::status(599)
@@ -179,11 +179,11 @@ impl Script {
 }
 
 async fn serve(mut client: TcpStream, script: Arc<Mutex<Script>>) {
-    // A connection that brings no request is not one that was not expected.
+    // A connection without a request is not an unexpected request.
     if let Ok(Some(request)) = wire::read_request(&mut client).await {
         let method = request.method.clone();
-        let reply = script.lock().unwrap().answer(request);
-        // The client may be gone; that is its own business.
+        let reply = script.lock().unwrap().respond(request);
+        // The client may close the connection at any time.
         let _ = client.write_all(&reply.encode(&method)).await;
         let _ = client.shutdown().await;
     }

@@ -104,7 +104,7 @@ impl Service {
     }
 }
 
-/// A memory budget of so many bytes, of which each peer and each caller may have all.
+/// A memory budget of this many bytes. Each peer and each caller may use all of it.
 pub fn memory_of(bytes: usize) -> MemoryBudget {
     MemoryBudget::new(MemoryLimits { total: bytes, per_peer: bytes, per_caller: bytes })
 }

@@ -1,5 +1,5 @@
-//! What a caller reads from a status that is not OK. Every status that a test looks at here is also held to the two
-//! promises that bind all of them: the domain of its `ErrorInfo`, and its size on the wire.
+//! What a caller reads from a status that is not OK. Every status that a test reads here must also keep two guarantees:
+//! the domain of its `ErrorInfo`, and its size on the wire.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 const DOMAIN: &str = "rexd.registry.v1";
 
-/// Clients advertise 8 KiB for all headers of an answer; a status leaves room for others.
+/// Clients advertise 8 KiB for all headers of a response; a status leaves room for others.
 const MAX_STATUS_BYTES: usize = 6 * 1024;
 
-/// A status, read.
+/// The parts of a status.
 #[derive(Debug)]
 pub struct Failure {
     pub status: Status,
@@ -50,13 +50,13 @@ impl Failure {
         violations.unwrap_or_default().iter().map(|violation| violation.field.as_str()).collect()
     }
 
-    /// When `RetryInfo` allows another try, in milliseconds.
+    /// The delay in `RetryInfo`, in milliseconds.
     pub fn retry_ms(&self) -> Option<u128> {
         let delay = self.details.retry_info()?.retry_delay?;
         Some(delay.as_millis())
     }
 
-    /// Everything that goes to the caller, as text and as bytes, to look for what must not be there.
+    /// Whether a text is in anything that the caller gets.
     pub fn leaks(&self, canary: &str) -> bool {
         let details = String::from_utf8_lossy(self.status.details());
         let metadata = format!("{:?}", self.status.metadata());

@@ -1,7 +1,7 @@
-//! A token service of the tests' own (Docker's token protocol), and a registry that takes its tokens.
+//! A token service for tests (Docker's token protocol), and a registry that accepts its tokens.
 //!
-//! It counts its exchanges, and does what real ones do differently by [`Rules`]. What cannot be a rule – a redirect,
-//! HTML, a flood of bytes – is a reply in [`Rules::reply`].
+//! It counts its exchanges. [`Rules`] has what differs between real ones. Anything else – a redirect, HTML, a flood of
+//! bytes – is a reply in [`Rules::reply`].
 
 use std::{
     collections::HashMap,
@@ -18,22 +18,22 @@ use super::{
     wire::Request,
 };
 
-/// How the service behaves. The default gives everybody a token for five minutes.
+/// How the service behaves. By default, every request gets a token for five minutes.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// User name and password pairs that are taken by Basic; empty: nobody is asked.
+    /// The pairs of user name and password that Basic accepts. If empty, no credentials are required.
     pub accounts: Vec<(String, String)>,
-    /// The identity token that a POST may bring.
+    /// The identity token that a POST may send.
     pub identity: Option<String>,
-    /// What POST is refused with.
+    /// The status that refuses a POST.
     pub post_refused: Option<u16>,
     /// The name of the field with the token.
     pub field: &'static str,
-    /// How long tokens are good.
+    /// The lifetime of tokens.
     pub lifetime: Duration,
-    /// Whether the answer says so.
+    /// Whether the response has `expires_in`.
     pub says_lifetime: bool,
-    /// Sent instead of anything else.
+    /// Sent instead of a token.
     pub reply: Option<Reply>,
 }
 
@@ -51,11 +51,11 @@ impl Default for Rules {
     }
 }
 
-/// One request for a token, as it came.
+/// One request for a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     pub method: String,
-    /// Who signed in; empty for nobody.
+    /// The user that signed in; empty for an anonymous request.
     pub user: String,
     pub fields: HashMap<String, String>,
 }
@@ -81,7 +81,7 @@ struct State {
     grants: HashMap<String, Grant>,
 }
 
-/// A running token service; what it knows is shared by its clones.
+/// A running token service. Its clones share its state.
 #[derive(Clone)]
 pub struct TokenServer {
     server: Arc<ScriptedRegistry>,
@@ -94,7 +94,7 @@ impl TokenServer {
         let (server, state) = (ScriptedRegistry::start().await, Arc::new(Mutex::new(state)));
         server.otherwise({
             let state = Arc::clone(&state);
-            move |request| Some(state.lock().unwrap().answer(request))
+            move |request| Some(state.lock().unwrap().respond(request))
         });
         Self { server: Arc::new(server), state }
     }
@@ -103,7 +103,7 @@ impl TokenServer {
         self.server.address()
     }
 
-    /// As in a registry's `token_realms`.
+    /// Its origin, as in a registry's `token_realms`.
     pub fn origin(&self) -> rexd::client::Origin {
         format!("http://{}", self.address()).parse().unwrap()
     }
@@ -118,7 +118,7 @@ impl TokenServer {
         change(&mut self.state.lock().unwrap().rules);
     }
 
-    /// Ends all tokens given so far.
+    /// Invalidates all tokens issued so far.
     pub fn expire_all(&self) {
         self.state.lock().unwrap().grants.clear();
     }
@@ -127,12 +127,12 @@ impl TokenServer {
         self.state.lock().unwrap().exchanges.clone()
     }
 
-    /// All requests as they came, headers included.
+    /// All requests, with their headers.
     pub fn requests(&self) -> Vec<Request> {
         self.server.requests()
     }
 
-    /// Who a registry that wants `scope` serves; `None` if the `Authorization` of the request does not do.
+    /// The user that a registry which requires `scope` serves; `None` if the request's `Authorization` is not valid for it.
     pub fn admits(&self, request: &Request, scope: &str) -> Option<String> {
         let token = request.header("authorization")?.strip_prefix("Bearer ")?;
         let state = self.state.lock().unwrap();
@@ -140,7 +140,7 @@ impl TokenServer {
         (grant.scope == scope && grant.ends > Instant::now()).then(|| grant.user.clone())
     }
 
-    /// A registry that takes this service's tokens and answers as [`content`] does.
+    /// A registry that accepts this service's tokens and responds with [`content`].
     pub async fn registry(&self) -> ScriptedRegistry {
         let (registry, tokens) = (ScriptedRegistry::start().await, self.clone());
         registry.otherwise(move |request| {
@@ -163,7 +163,7 @@ pub fn scope_of(target: &str) -> String {
     }
 }
 
-/// What a registry of these tests has: one repository in its catalog, and one tag, which is the name of who asks.
+/// The content of a registry in these tests: one repository in its catalog, and one tag, which is the user's name.
 pub fn content(target: &str, user: &str) -> Reply {
     let path = target.split('?').next().unwrap();
     if path == "/v2/" {
@@ -187,7 +187,7 @@ pub fn basic_of(request: &Request) -> Option<(String, String)> {
 }
 
 impl State {
-    fn answer(&mut self, request: &Request) -> Reply {
+    fn respond(&mut self, request: &Request) -> Reply {
         let query = request.target.split_once('?').map_or("", |(_, query)| query);
         let form = if request.method == "POST" { request.body.as_slice() } else { query.as_bytes() };
         let fields: HashMap<String, String> = form_urlencoded::parse(form).into_owned().collect();
@@ -226,10 +226,10 @@ impl State {
         let token = format!("token-{:032x}", rand::random::<u128>());
         let ends = Instant::now() + self.rules.lifetime;
         self.grants.insert(token.clone(), Grant { user, scope, ends });
-        let mut answer = serde_json::json!({ self.rules.field: token });
+        let mut response = serde_json::json!({ self.rules.field: token });
         if self.rules.says_lifetime {
-            answer["expires_in"] = self.rules.lifetime.as_secs().into();
+            response["expires_in"] = self.rules.lifetime.as_secs().into();
         }
-        Reply::json(&answer)
+        Reply::json(&response)
     }
 }

@@ -1,11 +1,11 @@
-//! HTTP/1.1 messages as bytes: just enough reading (RFC 9112) to see what was asked and to spoil what is answered.
-//! Written by hand, because a library would refuse to send the broken messages the tests need.
+//! HTTP/1.1 messages as bytes: just enough parsing (RFC 9112) to see requests and to corrupt responses. Written by hand,
+//! because a library would refuse to send the broken messages that the tests need.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// The most a head may have, and the most a request body may have.
+/// The maximum size of a head, and of a request body.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// The first line of a message and its header fields, in order.
@@ -59,7 +59,7 @@ impl Request {
     }
 }
 
-/// Reads one head, and what of the body came with it. `None` if the peer closed before the first byte.
+/// Reads one head, and the part of the body that arrived with it. `None` if the peer closed before the first byte.
 pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(Head, Vec<u8>)>> {
     let mut bytes = Vec::new();
     loop {

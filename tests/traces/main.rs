@@ -1,4 +1,4 @@
-//! What leaves the process about its calls: spans over OTLP, in the trace that the caller's metadata names, and the log.
+//! What the process reports about its calls: spans over OTLP, in the trace that the caller's metadata names, and the log.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 mod collector;
@@ -37,7 +37,7 @@ fn largest_blob() -> (String, String) {
     (APP.to_owned(), digest.to_string())
 }
 
-/// Starts the service, pings through it within the caller's trace, and ends it; returns what the collector was sent.
+/// Starts the service, pings through it within the caller's trace, and stops it. Returns what the collector received.
 async fn exported_by_a_ping(endpoint_is_set: bool) -> Vec<u8> {
     let registry = support::demo_registry().await;
     let collector = Collector::start().await;
@@ -58,7 +58,7 @@ fn has_ancestor(spans: &[Span], span: &Span, name: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_are_exported_in_the_callers_trace_and_the_last_ones_at_the_end() {
+async fn spans_are_exported_in_the_callers_trace_and_flushed_at_shutdown() {
     let exported = exported_by_a_ping(true).await;
     assert!(contains(&exported, &TRACE_ID), "the caller's trace id is used");
     for part in ["rexd", "rpc", "upstream", "http.response.status_code"] {
@@ -67,7 +67,7 @@ async fn spans_are_exported_in_the_callers_trace_and_the_last_ones_at_the_end() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_exported_unless_an_endpoint_is_named() {
+async fn nothing_is_exported_without_an_endpoint() {
     assert_eq!(exported_by_a_ping(false).await, b"");
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Service {
 impl Service {
     /// Starts the service and waits until it serves; it exports to `collector`, if there is one.
     pub(crate) fn start(registry: SocketAddr, collector: Option<SocketAddr>) -> Self {
-        // A free port now; nothing else asks for it before the service does.
+        // A free port; no other process should take it before the service binds it.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -48,7 +48,7 @@ impl Service {
         RegistryServiceClient::new(endpoint.connect().await.unwrap())
     }
 
-    /// Ends the service with SIGTERM, which must succeed; returns what it logged since it serves, a JSON object a line.
+    /// Stops the service with SIGTERM, which must succeed. Returns what it logged while serving, a JSON object a line.
     pub(crate) fn stop(mut self) -> Vec<serde_json::Value> {
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         let mut log = String::new();

@@ -1,7 +1,7 @@
-//! Callers who cancel (RST_STREAM) once the first bytes are there: how long until the registry's connection closes?
+//! Callers cancel (RST_STREAM) after the first bytes: how long does the registry's connection stay open?
 //!
-//! Every call asks for another offset, which the proxy before the registry finds again in `Range`; so each cancel has its
-//! connection, and both times come from one clock.
+//! Every call requests another offset. The proxy in front of the registry reads it from `Range`, so each cancellation is
+//! matched with its connection, and both times come from one clock.
 
 use std::{
     collections::HashMap,
@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Cancels streams.
 #[derive(clap::Args)]
 pub(crate) struct Cancels {
-    /// Address and port of the registry. The script says that of the service, which must know the registry by the name
-    /// that this prints.
+    /// Address and port of the registry. This process prints the name of the registry; the script starts a service for
+    /// that name, and sends the service's address.
     #[arg(long)]
     upstream: SocketAddr,
     #[command(flatten)]
@@ -44,15 +44,15 @@ impl Cancels {
     pub(crate) async fn run(mut self) -> Outcome<()> {
         let proxy = FaultProxy::start(self.upstream);
         self.blob.registry = proxy.address().to_string();
-        script::tell(&json!({"proxy": self.blob.registry}))?;
-        let service = script::line().await?.ok_or("no service")?.parse()?;
+        script::write_line(&json!({"proxy": self.blob.registry}))?;
+        let service = script::read_line().await?.ok_or("no service")?.parse()?;
 
-        // The script looks at the service after a tenth of them and after all: what grows with the first calls is no
-        // leak, what grows with the others is.
+        // The script measures the service's memory after a tenth of the calls and after all. Growth during the first
+        // calls is no leak; later growth is one.
         let warm = self.count / 10;
         let mut cancelled = self.cancel(service, 1..=warm).await?;
-        script::tell(&json!({"cancelled": cancelled.len()}))?;
-        script::line().await?;
+        script::write_line(&json!({"cancelled": cancelled.len()}))?;
+        script::read_line().await?;
         cancelled.extend(self.cancel(service, warm + 1..=self.count).await?);
         let begin = Instant::now();
         while proxy.connection_log().open() > 0 && begin.elapsed() < PATIENCE {
@@ -74,7 +74,7 @@ impl Cancels {
                 _ => {}
             }
         }
-        script::tell(&json!({
+        script::write_line(&json!({
             "cancelled": cancelled.len(),
             "connections": connections.len(),
             "finished_before": finished,
@@ -84,7 +84,7 @@ impl Cancels {
         Ok(())
     }
 
-    /// Opens and cancels a stream at each of the offsets; tells when.
+    /// Opens and cancels a stream at each of the offsets, and returns when.
     async fn cancel(
         &self,
         service: SocketAddr,
@@ -112,14 +112,14 @@ async fn cancel_each(
     let mut cancelled = Vec::new();
     for offset in offsets {
         let mut call = http2::stream_blob(&client, service, &blob, i64::try_from(offset)?).await?;
-        call.body.withheld().await?.ok_or("the blob ended at once")?;
+        call.body.data_without_window_update().await?.ok_or("the blob ended at once")?;
         call.stream.send_reset(Reason::CANCEL);
         cancelled.push((offset, Instant::now()));
     }
     Ok(cancelled)
 }
 
-/// The offset which a connection's request asked for.
+/// The offset in a connection's request.
 fn offset(connection: &Connection) -> Option<u64> {
     let range = connection.request.as_ref()?.header("range")?;
     range.strip_prefix("bytes=")?.split('-').next()?.parse().ok()

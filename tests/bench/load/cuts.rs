@@ -1,7 +1,7 @@
-//! A blob whose registry loses its connection again and again, at random places: does the caller get every byte, once?
+//! A blob whose registry loses its connection many times, at random offsets: does the caller get every byte exactly once?
 //!
-//! Half of the cuts are orderly ends, half are resets. The fetched bytes are those that the proxy wrote to its sockets:
-//! what a reset destroyed in them – at most 128 KiB, twice the proxy's send buffer – counts as fetched, so that the figure
+//! Half of the cuts are orderly ends, half are resets. The fetched bytes are those that the proxy wrote to its sockets. A
+//! reset discards some of them – at most 128 KiB, twice the proxy's send buffer – but they count as fetched, so the figure
 //! is an upper bound.
 
 use std::net::SocketAddr;
@@ -20,8 +20,8 @@ use crate::{
 /// Reads a blob whose connection breaks.
 #[derive(clap::Args)]
 pub(crate) struct Cuts {
-    /// Address and port of the registry. The script says that of the service, which must know the registry by the name
-    /// that this prints.
+    /// Address and port of the registry. This process prints the name of the registry; the script starts a service for
+    /// that name, and sends the service's address.
     #[arg(long)]
     upstream: SocketAddr,
     #[command(flatten)]
@@ -41,8 +41,8 @@ impl Cuts {
             let fault = if random.random() { Fault::CutAfter(gap) } else { Fault::ResetAfter(gap) };
             proxy.inject(When::nth(request + 1, "/blobs/"), fault);
         }
-        script::tell(&json!({"proxy": self.blob.registry}))?;
-        let service = script::line().await?.ok_or("no service")?.parse()?;
+        script::write_line(&json!({"proxy": self.blob.registry}))?;
+        let service = script::read_line().await?.ok_or("no service")?.parse()?;
 
         let client = http2::connect(service, Windows::WIDE).await?;
         let mut call = http2::stream_blob(&client, service, &self.blob, 0).await?;
@@ -53,7 +53,7 @@ impl Cuts {
         }
         let fetched: u64 =
             proxy.connection_log().connections().iter().map(|connection| connection.body_sent).sum();
-        script::tell(&json!({
+        script::write_line(&json!({
             "cuts": proxy.connection_log().faults(),
             "resumes": whole.resumes,
             "fetched_bytes": fetched,
@@ -61,7 +61,7 @@ impl Cuts {
         }))
     }
 
-    /// The bytes from one cut to the next, the cuts being anywhere in the blob.
+    /// The number of bytes from each cut to the next; the cuts are at random offsets of the blob.
     fn gaps(&self, random: &mut StdRng) -> Vec<u64> {
         let mut places: Vec<u64> = (0..self.cuts).map(|_| random.random_range(1..self.blob.size)).collect();
         places.sort_unstable();

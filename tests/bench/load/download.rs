@@ -1,4 +1,4 @@
-//! One blob, once, as fast as it comes: `{"bytes": …, "seconds": …}`.
+//! Reads one blob once, as fast as it arrives: `{"bytes": …, "seconds": …}`.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ pub(crate) struct Download {
     through: Through,
     #[command(flatten)]
     target: Target,
-    /// Puts the blob together and checks its digest; slower, and so not for timing.
+    /// Assembles the blob and checks its digest. This is slower, so it is not for timing.
     #[arg(long)]
     verify: bool,
 }
@@ -34,8 +34,8 @@ impl Download {
                 let url = format!("http://{address}/v2/{}/blobs/{}", blob.repository, blob.digest);
                 let client = reqwest::Client::builder().no_proxy().build()?;
                 begin = Instant::now();
-                let answer = client.get(url).send().await?.error_for_status()?;
-                self.plain(Source::Http1(answer)).await?
+                let response = client.get(url).send().await?.error_for_status()?;
+                self.plain(Source::Http1(response)).await?
             }
             Through::Http2 => {
                 let client = http2::connect(*address, Windows::WIDE).await?;
@@ -59,11 +59,11 @@ impl Download {
             }
         };
         let seconds = begin.elapsed().as_secs_f64();
-        // A message has some bytes around those of the blob.
+        // A message has a few bytes besides those of the blob.
         if bytes < blob.size || (self.through != Through::Grpc && bytes > blob.size) {
-            return Err(format!("{bytes} bytes came of {}", blob.size).into());
+            return Err(format!("received {bytes} bytes of {}", blob.size).into());
         }
-        script::tell(&json!({"bytes": bytes, "seconds": seconds}))
+        script::write_line(&json!({"bytes": bytes, "seconds": seconds}))
     }
 
     async fn plain(&self, mut source: Source) -> Outcome<u64> {
@@ -92,7 +92,7 @@ enum Source {
 impl Source {
     async fn data(&mut self) -> Outcome<Option<Bytes>> {
         match self {
-            Self::Http1(answer) => Ok(answer.chunk().await?),
+            Self::Http1(response) => Ok(response.chunk().await?),
             Self::Http2(body) => body.data().await,
         }
     }
@@ -106,9 +106,9 @@ async fn count(body: &mut Body) -> Outcome<u64> {
     Ok(bytes)
 }
 
-/// What came of a blob whose digest was right.
+/// A blob that was read completely and whose digest matched.
 pub(crate) struct Whole {
-    /// Bytes of the body, those around the blob's among them.
+    /// Bytes of the body, including the framing around the blob's bytes.
     pub(crate) bytes: u64,
     /// How often the service lost its connection to the registry.
     pub(crate) resumes: i32,

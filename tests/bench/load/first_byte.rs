@@ -1,6 +1,6 @@
-//! From the request to the first byte of the blob, on a connection that is open already: `{"milliseconds": [ … ]}`.
+//! The time from the request to the first byte of the blob, on an open connection: `{"milliseconds": [ … ]}`.
 //!
-//! The blob is small and read to its end, so that every path keeps its connections. That is the harder case for the
+//! The blob is small and is read to its end, so that every path keeps its connections. This is the harder case for the
 //! service, which holds the only chunk back until it has been hashed.
 
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::{
     script,
 };
 
-/// Not counted: they open the connections on both sides of the process in the middle.
+/// Reads that are not counted: they open the connections on both sides of the measured process.
 const WARM_UP: usize = 10;
 
 /// Reads a small blob many times.
@@ -65,9 +65,9 @@ impl FirstByte {
                     first
                 }
                 (None, _) => {
-                    let mut answer = http1.get(&url).send().await?.error_for_status()?;
+                    let mut response = http1.get(&url).send().await?.error_for_status()?;
                     let mut first = None;
-                    while answer.chunk().await?.is_some() {
+                    while response.chunk().await?.is_some() {
                         first.get_or_insert_with(|| begin.elapsed());
                     }
                     first
@@ -76,6 +76,6 @@ impl FirstByte {
             milliseconds.push(first.ok_or("an empty blob")?.as_secs_f64() * 1e3);
         }
         milliseconds.drain(..WARM_UP);
-        script::tell(&json!({"milliseconds": milliseconds}))
+        script::write_line(&json!({"milliseconds": milliseconds}))
     }
 }

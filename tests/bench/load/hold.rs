@@ -1,8 +1,8 @@
-//! Callers that stand still: each stream is opened, read a little, and then never gives window back – or, with `--pace`,
-//! gives a little of it at a time.
+//! Callers that stop reading: each opens a stream, reads a little, and then never opens the window again. With `--pace`,
+//! it reads on slowly.
 //!
-//! Prints `{"holding": …}` once all of them stand, goes on until the script says a line or closes its end, and then tells
-//! how each stream ended: `{"ends": {"open": 17, "status 14": 3}}`.
+//! Prints `{"holding": …}` once all of them have stopped, waits until the script sends a line or closes its end, and then
+//! prints how each stream ended: `{"ends": {"open": 17, "status 14": 3}}`.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     script,
 };
 
-/// Opens streams and stands still.
+/// Opens streams and stops reading.
 #[derive(clap::Args)]
 pub(crate) struct Hold {
     #[command(flatten)]
@@ -30,10 +30,10 @@ pub(crate) struct Hold {
     streams: u32,
     #[arg(long)]
     connections: u32,
-    /// Bytes that each stream reads, and gives window for, before it stands still.
+    /// Bytes that each stream reads, and opens its window for, before it stops.
     #[arg(long, default_value_t = 0)]
     after: usize,
-    /// Does not stand still, but reads a frame every so many milliseconds.
+    /// Does not stop, but reads a frame every so many milliseconds.
     #[arg(long)]
     pace: Option<u64>,
 }
@@ -69,19 +69,19 @@ impl Hold {
             }
         }
         if holding < self.streams {
-            // Whoever does not stand has failed, and says why.
+            // A stream that did not get this far has failed, and reports why.
             while let Some(ended) = streams.join_next().await {
                 ended??;
             }
         }
-        script::tell(&json!({"holding": holding}))?;
-        script::line().await?;
+        script::write_line(&json!({"holding": holding}))?;
+        script::read_line().await?;
         finish.send_replace(());
         let mut ends = BTreeMap::<String, u32>::new();
         while let Some(ended) = streams.join_next().await {
             *ends.entry(ended??).or_default() += 1;
         }
-        script::tell(&json!({"ends": ends}))
+        script::write_line(&json!({"ends": ends}))
     }
 }
 
@@ -100,12 +100,12 @@ impl Stream {
         let mut call = http2::stream_blob(&client, self.address, &self.blob, 0).await?;
         let mut read = 0;
         while read < self.after {
-            read += call.body.data().await?.ok_or("the blob is too short to stand still in")?.len();
+            read += call.body.data().await?.ok_or("the blob ended before the stream could hold")?.len();
         }
         if read == 0 {
-            call.body.withheld().await?;
+            call.body.data_without_window_update().await?;
         }
-        // Nobody listens once a stream has failed.
+        // The receiver is gone once a stream has failed.
         let _ = self.standing.send(());
         if let Some(pace) = self.pace {
             let reading = async {
@@ -124,10 +124,10 @@ impl Stream {
     }
 }
 
-/// Reads what is there, without giving window, up to the end.
+/// Reads to the end without opening the window.
 async fn end(body: &mut Body) -> String {
     loop {
-        match body.withheld().await {
+        match body.data_without_window_update().await {
             Ok(Some(_)) => {}
             Ok(None) => break,
             Err(error) => {

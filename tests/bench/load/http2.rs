@@ -1,5 +1,5 @@
-//! The HTTP/2 client (RFC 9113) of everything that is compared: connections, blob requests, and bodies read in one of two
-//! ways – giving the window back at once, or not at all.
+//! The HTTP/2 client (RFC 9113) for everything that is compared: connections, blob requests, and bodies. A body is read
+//! in one of two ways: the window is opened again at once, or never.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::{Blob, Outcome};
 
-/// How much may be on its way to the client, in bytes: on one stream, and on a connection.
+/// The flow-control windows in bytes: of one stream, and of a connection.
 #[derive(Clone, Copy)]
 pub(crate) struct Windows {
     pub(crate) stream: u32,
@@ -23,10 +23,10 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// 1 MiB a stream, 4 MiB a connection: enough that on loopback the window never rules.
+    /// 1 MiB a stream, 4 MiB a connection: on loopback, the window is then never the limit.
     pub(crate) const WIDE: Self = Self { stream: 1 << 20, connection: 4 << 20 };
 
-    /// What HTTP/2 begins with (RFC 9113, section 6.9.2), and so much for each of the streams of a connection.
+    /// HTTP/2's initial window (RFC 9113, section 6.9.2), and that much for each stream of a connection.
     pub(crate) fn first_for(streams: u32) -> Self {
         let stream = 65_535;
         Self { stream, connection: stream * streams }
@@ -43,12 +43,12 @@ pub(crate) async fn connect(address: SocketAddr, windows: Windows) -> Outcome<Se
         .initial_connection_window_size(windows.connection)
         .handshake(stream)
         .await?;
-    // Whoever reads a stream learns of the connection's end there.
+    // The end of the connection is an error on each of its streams.
     tokio::spawn(connection);
     Ok(client)
 }
 
-/// A call that has been answered; its body is still to come.
+/// A call whose response headers have arrived.
 pub(crate) struct Call {
     pub(crate) body: Body,
     /// Kept, so that the stream can be reset.
@@ -62,12 +62,12 @@ pub(crate) async fn get_blob(client: &SendRequest<Bytes>, address: SocketAddr, b
     let (response, _) = client.send_request(Request::get(uri).body(())?, true)?;
     let response = response.await?;
     if response.status() != 200 {
-        return Err(format!("the answer is {}", response.status()).into());
+        return Err(format!("the response is {}", response.status()).into());
     }
     Ok(Body { stream: response.into_body() })
 }
 
-/// `StreamBlob` of a blob, from an offset on.
+/// Calls `StreamBlob` for a blob, from an offset on.
 pub(crate) async fn stream_blob(
     client: &SendRequest<Bytes>,
     address: SocketAddr,
@@ -109,7 +109,7 @@ pub(crate) async fn call(
     Ok(Call { body: Body { stream: response.into_body() }, stream })
 }
 
-/// A message with its five bytes before it.
+/// A message with gRPC's prefix of five bytes.
 pub(crate) fn framed(message: &impl Message) -> Bytes {
     let bytes = message.encode_to_vec();
     let mut framed = BytesMut::with_capacity(5 + bytes.len());
@@ -119,23 +119,23 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
     framed.freeze()
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub(crate) struct Body {
     stream: RecvStream,
 }
 
 impl Body {
-    /// The next bytes; their window is given back.
+    /// The next bytes. The window is opened for as many more.
     pub(crate) async fn data(&mut self) -> Outcome<Option<Bytes>> {
-        let data = self.withheld().await?;
+        let data = self.data_without_window_update().await?;
         if let Some(data) = &data {
             self.stream.flow_control().release_capacity(data.len())?;
         }
         Ok(data)
     }
 
-    /// The next bytes; the peer never learns that they were read.
-    pub(crate) async fn withheld(&mut self) -> Result<Option<Bytes>, h2::Error> {
+    /// The next bytes. The window is not opened again, so the peer does not learn that they were read.
+    pub(crate) async fn data_without_window_update(&mut self) -> Result<Option<Bytes>, h2::Error> {
         self.stream.data().await.transpose()
     }
 

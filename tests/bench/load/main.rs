@@ -2,14 +2,14 @@
 //!
 //! The proxy and the service are read by the same `h2` client with the same windows and the same largest frame, and the
 //! client does nothing with the bytes but count them, so that a difference between two figures is a difference between
-//! the two processes in the middle. Whether the bytes are right is looked at in a run of its own (`--verify`).
+//! the two processes in the middle. A separate run checks that the bytes are right (`--verify`).
 //!
 //! | command | what it does |
 //! |---|---|
 //! | `download` | reads a blob once, as fast as it comes |
 //! | `first-byte` | reads a small blob many times, one after the other |
 //! | `unary` | calls `grpc.health.v1.Health/Check` from many callers on one connection |
-//! | `hold` | opens streams and stands still, or reads slowly |
+//! | `hold` | opens streams and stops reading, or reads slowly |
 //! | `cuts` | reads a blob through a proxy that breaks the registry's connection again and again |
 //! | `cancels` | cancels streams and notes when the registry's connections close |
 //!
@@ -33,7 +33,7 @@ mod unary;
 #[path = "../../support/mod.rs"]
 mod support;
 
-/// No command takes so long, unless somebody hangs.
+/// A command that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -65,7 +65,7 @@ enum Through {
     Grpc,
 }
 
-/// Who is asked, and for which blob.
+/// The server, and the blob to read from it.
 #[derive(Clone, clap::Args)]
 struct Target {
     /// Address and port of the registry, the proxy or the service.

@@ -1,4 +1,4 @@
-//! Bytes -> messages of `StreamBlob`, with every promise of their order checked.
+//! Decodes the messages of `StreamBlob` and checks their order.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use prost::Message as _;
@@ -9,7 +9,7 @@ use rexd::{
 
 use crate::Outcome;
 
-/// Cuts the body into messages.
+/// Splits the body into messages.
 #[derive(Default)]
 pub(crate) struct Messages {
     buffer: BytesMut,
@@ -20,7 +20,7 @@ impl Messages {
         self.buffer.extend_from_slice(data);
     }
 
-    /// The next whole message, if it is there.
+    /// The next message, if all of it has arrived.
     pub(crate) fn next(&mut self) -> Outcome<Option<Frame>> {
         let Some(head) = self.buffer.first_chunk::<5>() else {
             return Ok(None);
@@ -38,7 +38,7 @@ impl Messages {
     }
 }
 
-/// A blob that is put together again: header, contiguous chunks, trailer.
+/// Assembles a blob from its header, contiguous chunks and trailer.
 pub(crate) struct Content {
     verifier: Verifier,
     header: bool,
@@ -56,7 +56,12 @@ impl Content {
             Frame::Header(_) if !self.header => self.header = true,
             Frame::Chunk(chunk) if self.header && !self.trailer => {
                 if u64::try_from(chunk.offset) != Ok(self.verifier.seen()) {
-                    return Err(format!("a chunk of {}, after {}", chunk.offset, self.verifier.seen()).into());
+                    return Err(format!(
+                        "a chunk at offset {}, after {} bytes",
+                        chunk.offset,
+                        self.verifier.seen()
+                    )
+                    .into());
                 }
                 self.verifier.update(&chunk.data);
             }
@@ -69,10 +74,10 @@ impl Content {
         Ok(())
     }
 
-    /// The digest of the whole, once it is whole.
+    /// The digest of the blob, once it is complete.
     pub(crate) fn digest(self) -> Outcome<String> {
         if !self.trailer {
-            return Err("no trailer came".into());
+            return Err("the stream ended without a trailer".into());
         }
         Ok(self.verifier.finish().to_string())
     }

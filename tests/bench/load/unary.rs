@@ -1,7 +1,8 @@
-//! `grpc.health.v1.Health/Check` as often as it goes, from many callers on one connection: `{"calls": …, "seconds": …}`.
+//! Calls `grpc.health.v1.Health/Check` as often as possible, from many callers on one connection:
+//! `{"calls": …, "seconds": …}`.
 //!
-//! Its answer needs no registry, and is two bytes long wherever it comes from; so the rate is that of the server's own
-//! path, and comparable with any other server's.
+//! Its response needs no registry, and every server's has two bytes. So the rate is that of the server's own path, and
+//! comparable with any other server's.
 
 use std::{
     net::SocketAddr,
@@ -20,7 +21,7 @@ use crate::{
     script,
 };
 
-/// Calls as fast as the answers come.
+/// Calls as fast as the responses arrive.
 #[derive(clap::Args)]
 pub(crate) struct Unary {
     #[arg(long)]
@@ -44,7 +45,7 @@ impl Unary {
         while let Some(done) = callers.join_next().await {
             calls += done??;
         }
-        script::tell(&json!({"calls": calls, "seconds": begin.elapsed().as_secs_f64()}))
+        script::write_line(&json!({"calls": calls, "seconds": begin.elapsed().as_secs_f64()}))
     }
 }
 
