@@ -1,4 +1,4 @@
-"""HTTP/2 without a library (RFC 9113): what an attacker sends, and just enough of a caller to make unary gRPC calls.
+"""HTTP/2 without a library (RFC 9113): the frames of an attacker, and just enough of a client to make unary gRPC calls.
 
 Header blocks use literals without indexing and no Huffman code (RFC 7541, section 6.2.2), so that their size is chosen freely.
 """
@@ -83,7 +83,7 @@ class Connection:
         self.socket.sendall(data)
 
     def read_frame(self):
-        """(type, flags, stream, payload); a preface, a PING and what it owes are dealt with."""
+        """Returns (type, flags, stream, payload). Acknowledges SETTINGS and PING, and opens the windows for DATA."""
         head = self._take(9)
         length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
         stream = int.from_bytes(head[5:9], "big") & 0x7FFFFFFF
@@ -107,7 +107,7 @@ class Connection:
         return taken
 
     def unary(self, method, protobuf, extra=()):
-        """Makes a call. Returns its seconds, and whether a message came: an error has trailers alone."""
+        """Makes a call. Returns its seconds, and whether there was a message: an error has only trailers."""
         began, stream, complete = time.monotonic(), self.next_stream(), False
         self.send(
             frame(HEADERS, END_HEADERS, stream, grpc_headers(method, extra))

@@ -1,19 +1,19 @@
-"""What has to hold on any machine, as one line `ok <fact>` or `not ok <fact>` each, and their sum; ratios are for people."""
+"""Bounds that hold on any machine. Prints a line `ok <fact>` or `not ok <fact>` for each, and the tally."""
 
 from peers import MIB
 
 STALLED_KIB = 256
 CUTS = 50
-# 1 % of 1 GiB. What a lost connection costs is what was on its way, and so does not shrink with the blob.
+# 1 % of 1 GiB. A lost connection costs the bytes in flight, which do not depend on the size of the blob.
 FETCHED_TWICE_BYTES = (1 << 30) // 100
 CANCEL_MS = 100
-# Of resident memory; an allocator's noise is some hundred KiB.
+# Of resident memory. The noise of an allocator is some hundred KiB.
 LEFT_KIB = 2048
 END_SECONDS = 1
 
 
 class Facts:
-    """Counts what holds and what does not."""
+    """Counts the facts that hold and those that do not."""
 
     def __init__(self):
         self.passed = self.failed = 0
@@ -23,7 +23,7 @@ class Facts:
         print(f"ok {fact}" if holds else f"not ok {fact}: {seen}", flush=True)
 
     def end(self):
-        """Prints the sum; returns the exit code."""
+        """Prints the tally; returns the exit code."""
         print(f"{self.passed} passed, {self.failed} failed")
         return 1 if self.failed else 0
 
@@ -38,7 +38,7 @@ def stalls(facts, runs, _):
 
 
 def cuts(facts, done, _):
-    """That the bytes are identical the load generator checks; it ends badly when they are not."""
+    """The load generator checks that the bytes are identical, and fails when they are not."""
     met = (done["cuts"], done["resumes"])
     facts.check(f"a blob is byte-identical through {CUTS} lost connections", met == (CUTS, CUTS), f"{met} cuts and resumes")
     twice = done["fetched_bytes"] - done["size_bytes"]
@@ -49,23 +49,23 @@ def cancels(facts, done, count):
     ends = {name: done[name] for name in ("cancelled", "finished_before", "never_closed")}
     whole = {"cancelled": count, "finished_before": 0, "never_closed": 0}
     facts.check(f"{count} cancelled streams all close the registry's connection", ends == whole, ends)
-    facts.check(f"99 % of them within {CANCEL_MS} ms", done["p99_ms"] <= CANCEL_MS, f"{done['p99_ms']:.2f} ms")
+    facts.check(f"99 % of the cancelled streams close it within {CANCEL_MS} ms", done["p99_ms"] <= CANCEL_MS, f"{done['p99_ms']:.2f} ms")
     before, after = done["after_a_tenth"], done["after_all"]
     more = {name: after[name] - before[name] for name in before}
     nothing = more["descriptors"] <= 0 and more["threads"] <= 0 and more["resident_kib"] <= LEFT_KIB
-    facts.check("and leave no descriptor, thread or memory", nothing, f"more than after a tenth of them: {more}")
+    facts.check("cancelled streams leak no descriptor, thread or memory", nothing, f"more than after a tenth of them: {more}")
 
 
 def drain(facts, done, _):
     late = done["seconds"] - done["grace_seconds"]
     facts.check("SIGTERM ends the process with exit code 0", done["exit"] == 0, done["exit"])
-    facts.check(f"within {END_SECONDS} s after the grace", late <= END_SECONDS, f"{late:.3f} s after it")
+    facts.check(f"the process ends within {END_SECONDS} s after the grace period", late <= END_SECONDS, f"{late:.3f} s after it")
 
 
 BOUNDS = {"stalls": stalls, "cuts": cuts, "cancels": cancels, "drain": drain}
 
 
 def judge(facts, part, result, cancel_count):
-    """Checks a part's result where there are bounds for it."""
+    """Checks the result of a part that has bounds."""
     if part in BOUNDS:
         BOUNDS[part](facts, result, cancel_count)

@@ -15,7 +15,7 @@ import time
 from process import Process
 
 PATIENCE = 30
-"""Seconds until a process must answer on its port."""
+"""Seconds until a process must listen on its port."""
 
 MIB = 1 << 20
 
@@ -28,9 +28,9 @@ storage:
 http: {{addr: "127.0.0.1:{port}"}}
 """
 
-# As Debian installs it – sendfile, tcp_nopush, a worker for each processor, buffers and temporary files as nginx has them
-# by default – save that nothing is logged. The second port is for the doubtful reader: nginx's temporary files cost it
-# something whenever the caller is slower than the registry, so there it has none.
+# As Debian installs it – sendfile, tcp_nopush, a worker for each processor, nginx's default buffers and temporary files –
+# except that nothing is logged. The second port has no temporary files: they cost nginx time whenever the caller is
+# slower than the registry, so a comparison without them is fair too.
 NGINX_CONFIG = """\
 {user}
 worker_processes auto;
@@ -59,10 +59,10 @@ http {{
 """
 
 REGISTRY = {"max_concurrent_requests": 10_000}
-"""A registry's settings that every build knows."""
+"""Settings of a registry that every build accepts."""
 
 MANY_BLOBS = {**REGISTRY, "max_concurrent_blobs": 10_000}
-"""Those for 1,000 stalled streams."""
+"""Settings of a registry for 1,000 stalled streams."""
 
 LIMITS = {
     "max_streams": 2000,
@@ -71,7 +71,7 @@ LIMITS = {
     "max_connections_per_peer": 10_000,
     "write_stall_timeout": "10m",
 }
-"""What 1,000 stalled streams from one address need, for as long as they are looked at."""
+"""Limits that admit 1,000 stalled streams from one address for the time of the measurement."""
 
 
 class Peer:
@@ -118,7 +118,7 @@ class Registry(Peer):
         super().__init__("docker-registry", ["docker-registry", "serve", config], port, directory)
 
     def push(self, repository, size):
-        """Uploads a blob of random bytes, the same ones each time; in one piece, as clients do. Returns its digest."""
+        """Uploads a blob of random bytes, the same each time, in one request as clients do. Returns its digest."""
         source, digest = random.Random(size), hashlib.sha256()
 
         def content():
@@ -140,12 +140,12 @@ class Registry(Peer):
         connection = http.client.HTTPConnection(self.address)
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
         connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        text = answer.read()
+        response = connection.getresponse()
+        text = response.read()
         connection.close()
-        if answer.status not in (201, 202):
-            raise SystemExit(f"docker-registry: {method} {path}: {answer.status} {text}")
-        return answer.headers["Location"]
+        if response.status not in (201, 202):
+            raise SystemExit(f"docker-registry: {method} {path}: {response.status} {text}")
+        return response.headers["Location"]
 
 
 class Nginx(Peer):
@@ -198,7 +198,7 @@ class Echo:
 
 
 class Load:
-    """The load generator while it runs; says lines of JSON, and takes lines of text."""
+    """A running load generator. It writes lines of JSON and reads lines of text."""
 
     def __init__(self, binary, command, **options):
         arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if value is not True]
@@ -216,21 +216,21 @@ class Load:
         self.popen.kill()
         self.popen.wait()
 
-    def hear(self):
+    def read_line(self):
         line = self.popen.stdout.readline()
         if not line:
             raise SystemExit(f"the load generator failed ({self.popen.wait()})")
         return json.loads(line)
 
-    def say(self, text):
+    def write_line(self, text):
         self.popen.stdin.write(f"{text}\n")
         self.popen.stdin.flush()
 
 
 def load(binary, command, **options):
-    """Runs the load generator to its only line."""
+    """Runs the load generator and returns its only line."""
     with Load(binary, command, **options) as running:
-        return running.hear()
+        return running.read_line()
 
 
 def free_port():
@@ -240,7 +240,7 @@ def free_port():
 
 
 def version(*command):
-    """The first line that a program says of its version."""
+    """The first line of a program's version output."""
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     return (said.stdout + said.stderr).strip().splitlines()[0]
 

@@ -1,4 +1,4 @@
-"""What the kernel knows of a process (proc(5)): processor time, memory, descriptors, threads."""
+"""What the kernel reports about a process (proc(5)): processor time, memory, descriptors, threads."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A process with its children, as nginx's workers are: figures are sums over all of them."""
+    """A process with its children, such as nginx's workers. Values are sums over all of them."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -29,7 +29,7 @@ class Process:
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self._all())
 
     def held(self):
-        """What a leak would show in."""
+        """The values in which a leak shows."""
         return {
             "descriptors": self.descriptors(),
             "threads": self.threads(),
@@ -42,7 +42,7 @@ class Process:
 
 
 def _ticks(pid):
-    # The name, in parentheses, may hold spaces; utime and stime are fields 14 and 15.
+    # The name in parentheses may contain spaces; utime and stime are fields 14 and 15.
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 

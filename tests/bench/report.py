@@ -15,22 +15,22 @@ class Table:
         self.rows.setdefault(name, []).extend(values)
 
     def ratio(self, name, base, target):
-        """A row of `name` over `base`, round by round: what both suffered in one round cancels out."""
+        """A row of `name` divided by `base`, round by round: noise that affects both in a round cancels out."""
         pairs = zip(self.rows[name], self.rows[base], strict=True)
         self._derive(f"{name} / {base}", [one / other for one, other in pairs if other], target)
 
     def difference(self, name, base, target):
-        """A row of `name` less the median of `base`."""
+        """A row of `name` minus the median of `base`."""
         middle = statistics.median(self.rows[base])
         self._derive(f"{name} - {base}", [value - middle for value in self.rows[name]], target)
 
     def _derive(self, name, values, target):
-        if values:  # a base of less than a tick has no ratio
+        if values:  # there is no ratio to a base of less than a tick
             self.rows[name] = values
             self.targets[name] = target
 
     def values(self):
-        """For the file: everything, and its summary."""
+        """All values and their summary, for the file."""
         return {
             name: {"unit": self.unit, **summary(values), "values": values, **self._target(name)}
             for name, values in self.rows.items()
@@ -52,7 +52,7 @@ def summary(values):
 
 
 def percentile(values, share):
-    """The smallest value that so large a share of all does not exceed."""
+    """The smallest value that this share of all values does not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 

@@ -10,14 +10,14 @@ from peers import MANY_BLOBS, MIB, Load, Service, load
 from report import percentile
 
 SETTLING = 5
-"""Seconds until what opening the streams took for a moment has gone back to the system."""
+"""Seconds until memory that was only needed to open the streams is returned to the system."""
 
 GRACE = 3
-"""Seconds that running calls have in the drain which is measured; the default is 30."""
+"""Seconds for running calls in the measured drain; the default is 30."""
 
 
 def stalls(bench):
-    """Memory that a caller costs who opened a stream and does not read it."""
+    """Memory for a caller that opened a stream and does not read it."""
     print("\nStalled streams, KiB of resident memory over idle for each (at most 256)")
     runs = [
         _stall(bench, streams, connections, after)
@@ -31,7 +31,7 @@ def _stall(bench, streams, connections, after):
     blob = bench.blob(bench.size)
     registry = bench.registry.address
     with Service(bench.binary, bench.directory, [registry], MANY_BLOBS) as service:
-        # What the first call allocates for good is not a stalled stream's.
+        # The first call allocates memory that stays, and that is not for a stalled stream.
         load(bench.load, "download", through="grpc", address=service.address, registry=registry, **bench.blob(MIB))
         time.sleep(1)
         idle = service.process.resident_kib()
@@ -45,14 +45,14 @@ def _stall(bench, streams, connections, after):
             after=after,
             **blob,
         ) as held:
-            holding = held.hear()["holding"]
+            holding = held.read_line()["holding"]
             time.sleep(SETTLING)
             samples = []
             for _ in range(2 * max(1, bench.stall_seconds - SETTLING)):
                 samples.append(service.process.resident_kib())
                 time.sleep(0.5)
-            held.say("enough")
-            ends = held.hear()["ends"]
+            held.write_line("enough")
+            ends = held.read_line()["ends"]
         time.sleep(3)
         left = service.process.held()
     each = {
@@ -69,19 +69,19 @@ def _stall(bench, streams, connections, after):
     print(
         f"  {streams:>5} on {connections:>3} connections, after {after // MIB} MiB:"
         f" {each['peak_kib_each']:7.1f} at most, {each['end_kib_each']:7.1f} after {bench.stall_seconds} s;"
-        f" idle {idle}, let go {left['resident_kib']}; ends {ends}",
+        f" idle {idle}, afterwards {left['resident_kib']}; ends {ends}",
         flush=True,
     )
     return each
 
 
 def cuts(bench):
-    """A blob through 50 lost connections, each at another place."""
+    """A blob through 50 lost connections, each at another offset."""
     blob = bench.blob(bench.size)
     with Load(bench.load, "cuts", upstream=bench.registry.address, seed=bench.seed, **blob) as cutting:
-        with Service(bench.binary, bench.directory, [cutting.hear()["proxy"]]) as service:
-            cutting.say(service.address)
-            done = cutting.hear()
+        with Service(bench.binary, bench.directory, [cutting.read_line()["proxy"]]) as service:
+            cutting.write_line(service.address)
+            done = cutting.read_line()
     print(
         f"\nLost connections: {done['cuts']} in {bench.size // MIB} MiB (seed {bench.seed}), byte-identical,"
         f" {done['resumes']} resumes, {100 * done['fetched_twice']:.3f} % fetched twice"
@@ -92,16 +92,16 @@ def cuts(bench):
 
 
 def cancels(bench):
-    """10,000 calls that are cancelled once bytes have come."""
+    """10,000 calls that are cancelled once bytes have arrived."""
     blob = bench.blob(bench.size)
     with Load(bench.load, "cancels", upstream=bench.registry.address, count=bench.cancels, **blob) as cancelling:
-        with Service(bench.binary, bench.directory, [cancelling.hear()["proxy"]]) as service:
-            cancelling.say(service.address)
-            cancelling.hear()
+        with Service(bench.binary, bench.directory, [cancelling.read_line()["proxy"]]) as service:
+            cancelling.write_line(service.address)
+            cancelling.read_line()
             time.sleep(3)
             before = service.process.held()
-            cancelling.say("go on")
-            done = cancelling.hear()
+            cancelling.write_line("go on")
+            done = cancelling.read_line()
             cancelling.popen.wait()
             time.sleep(3)
             after = service.process.held()
@@ -119,18 +119,18 @@ def cancels(bench):
 
 
 def drain(bench):
-    """SIGTERM with calls running, calls standing still, and sockets that never said a word."""
+    """SIGTERM with running calls, stalled calls, and sockets that never sent a byte."""
     blob = bench.blob(bench.size)
     registry = bench.registry.address
     limits = {"drain_grace": f"{GRACE}s", "handshake_timeout": "60s"}
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(Service(bench.binary, bench.directory, [registry], **limits))
         callers = {"address": service.address, "registry": registry, **blob}
-        # 16 KiB every 20 ms: none of them ends within the grace.
+        # 16 KiB every 20 ms: none of them ends within the grace period.
         running = Load(bench.load, "hold", streams=100, connections=10, pace=20, **callers)
         stalled = Load(bench.load, "hold", streams=20, connections=20, **callers)
         for callers in (running, stalled):
-            stack.enter_context(callers).hear()
+            stack.enter_context(callers).read_line()
         host, port = service.address.split(":")
         for _ in range(5):
             stack.enter_context(socket.create_connection((host, int(port))))
@@ -144,8 +144,8 @@ def drain(bench):
         seconds = time.monotonic() - begin
         ends = {}
         for name, callers in (("running", running), ("stalled", stalled)):
-            callers.say("enough")
-            ends[name] = callers.hear()["ends"]
+            callers.write_line("enough")
+            ends[name] = callers.read_line()["ends"]
     print(
         f"\nDrain with 100 running and 20 stalled streams and 5 silent sockets: exit {code},"
         f" {seconds - GRACE:.2f} s after the grace of {GRACE} s (at most 1)\n  ends {ends}",

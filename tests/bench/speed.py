@@ -1,4 +1,4 @@
-"""How fast, and at what cost: the service beside nginx, and beside a bare tonic server, in turns."""
+"""Speed and cost of the service, compared with nginx and with a bare tonic server, in turns."""
 
 import time
 
@@ -6,11 +6,11 @@ from peers import MIB, Echo, Nginx, Service, load
 from report import Table
 
 SMALL = 16 * 1024
-"""Bytes of the blob whose first byte is waited for: one HTTP/2 frame."""
+"""Bytes of the blob for the first-byte measurement: one HTTP/2 frame."""
 
 
 class Paths:
-    """The ways to a blob: (name, how the load generator reads it, address, the process in the middle)."""
+    """The paths to a blob: (name, how the load generator reads it, address, the measured process)."""
 
     def __init__(self, registry, nginx, service):
         self.all = [
@@ -21,7 +21,7 @@ class Paths:
         ]
 
     def turn(self, number):
-        """All of them, beginning with another one each time, so that none is always the first."""
+        """All paths, beginning with another one each time, so that none is always the first."""
         first = number % len(self.all)
         return self.all[first:] + self.all[:first]
 
@@ -45,7 +45,7 @@ def transfer(bench):
                 done = load(bench.load, "download", through=through, address=address, **big)
                 speed.add(name, big["size"] / MIB / done["seconds"])
                 if process:
-                    time.sleep(0.1)  # for what is done after the last byte
+                    time.sleep(0.1)  # for work after the last byte
                     cost.add(name, (process.cpu_seconds() - before) / gib)
         for number in range(bench.rounds):
             for name, through, address, _ in paths.turn(number):
@@ -63,7 +63,7 @@ def transfer(bench):
         speed.ratio(rexd, proxy, "at least 1.0")
     first.difference(rexd, direct, "median at most 1 ms")
     speed.print(f"Throughput, {bench.size // MIB} MiB")
-    cost.print("Processor time of the process in the middle, user and system")
+    cost.print("Processor time of the measured process, user and system")
     first.print(f"First byte of {SMALL // 1024} KiB, open connection")
     print("\nMemory afterwards, KiB (nginx: all its processes)")
     for name, kib in memory.items():

@@ -1,4 +1,4 @@
-"""Two builds of the service beside each other in one run: what a change costs.
+"""Compares two builds of the service in one run: what a change costs.
 
 Both run for the whole measurement. They take turns, and each ratio is taken within a round: the machine's speed drifts, and
 both builds of a round see the same machine.
@@ -10,11 +10,11 @@ from peers import MIB, Service, load
 from report import Table
 
 TRANSFERS = 4
-"""Transfers of a turn: their processor time is then far more than a tick of the clock that measures it."""
+"""Transfers of a turn: enough that their processor time is far more than a tick of its clock."""
 
 
 def versions(bench):
-    """Throughput and processor time of transfers, rate and processor time of unary calls: this build over the other."""
+    """Throughput and processor time of transfers, rate and processor time of unary calls: this build divided by the other."""
     blob = bench.blob(bench.size)
     registry = bench.registry.address
     gib = TRANSFERS * blob["size"] / (1 << 30)
@@ -38,7 +38,7 @@ def versions(bench):
                         bench.load, "download", through="grpc", address=service.address, registry=registry, **blob
                     )
                     seconds += done["seconds"]
-                time.sleep(0.1)  # for what is done after the last byte
+                time.sleep(0.1)  # for work after the last byte
                 cost.add(name, (service.process.cpu_seconds() - before) / gib)
                 speed.add(name, TRANSFERS * blob["size"] / MIB / seconds)
             for name, service in turn:

@@ -1,4 +1,4 @@
-"""What the chart promises for its defaults and for single set-ups."""
+"""Facts about the chart's defaults and about single set-ups."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ import yaml
 from rendered import CHART, command, objects_of, one, pods, problem_of, schema_problems, template
 from report import check
 
-# Of AWS and most clouds, of ECS and EKS pods, of Alibaba; over IPv6 of AWS, of EKS pods and of Google.
+# AWS and most clouds, ECS and EKS pods, Alibaba; over IPv6 AWS, EKS pods and Google.
 METADATA = {"169.254.169.254/32", "169.254.170.2/32", "169.254.170.23/32", "100.100.100.200/32"}
 METADATA_IPV6 = {"fd00:ec2::254/128", "fd00:ec2::23/128", "fd20:ce::254/128"}
 
@@ -27,10 +27,10 @@ def check_defaults():
     pod = deployment["spec"]["template"]["spec"]
     container = pod["containers"][0]
     config = yaml.safe_load(one(objects, "ConfigMap")["data"]["config.yaml"])
-    check("every rule of the Pod Security checker notices a breach", pod_security.self_check(pod))
+    check("every rule of the Pod Security checker finds a violation", pod_security.self_check(pod))
     unknown = copy.deepcopy(deployment)
     unknown["spec"]["template"]["spec"]["containers"][0]["livenessprobe"] = {}
-    fact("the schema check notices an unknown field", schema_problems([unknown], kubernetes_validate.latest_version()))
+    fact("the schema check finds an unknown field", schema_problems([unknown], kubernetes_validate.latest_version()))
     fact("the default root file system is read-only", container["securityContext"]["readOnlyRootFilesystem"])
     fact(
         "the default sets requests and a memory limit",
@@ -54,7 +54,7 @@ def check_defaults():
     )
     ports = [item["spec"]["ports"][0] for item in objects if item["kind"] == "Service"]
     fact(
-        "both Services say that they speak HTTP/2 in plain text",
+        "both Services declare HTTP/2 in plain text",
         [p["appProtocol"] for p in ports] == ["kubernetes.io/h2c"] * 2,
     )
     headless = one(objects, "Service", "-headless")["spec"]
@@ -68,7 +68,7 @@ def check_defaults():
         return one(rendered, "Deployment")["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
 
     fact("a changed configuration changes the pods", checksum() != checksum("--set", "config.default_registry=ghcr.io"))
-    fact("other values leave the checksum alone", checksum() == checksum("--set", "replicaCount=5"))
+    fact("other values do not change the checksum", checksum() == checksum("--set", "replicaCount=5"))
 
 
 def check_variants():
@@ -80,7 +80,7 @@ def check_variants():
     plain = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
     fact("with TLS the probes use the ops port", probes == {k: {"path": v, "port": "ops"} for k, v in plain.items()})
     fact(
-        "with TLS the Services say https",
+        "with TLS the Services declare https",
         one(rendered("cert-manager"), "Service")["spec"]["ports"][0]["appProtocol"] == "https",
     )
     fact(

@@ -1,8 +1,8 @@
 """The restricted Pod Security Standard, rule by rule.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/ (the baseline rules are part of restricted). A rule
-is a function from a pod spec to the sentences that say how the pod breaks it. `self_check` breaks each rule in turn, so
-that a rule that finds nothing cannot pass unseen.
+is a function from a pod spec to sentences that describe the violations. `self_check` violates each rule in turn, which
+shows that every rule finds something.
 """
 
 import copy
@@ -69,10 +69,10 @@ def privileged(pod):
 def capabilities(pod):
     broken = []
     for container in containers(pod):
-        wanted = (container.get("securityContext") or {}).get("capabilities") or {}
-        if "ALL" not in (wanted.get("drop") or []):
+        capabilities = (container.get("securityContext") or {}).get("capabilities") or {}
+        if "ALL" not in (capabilities.get("drop") or []):
             broken.append(f"{container['name']} does not drop ALL")
-        broken += [f"{container['name']} adds {c}" for c in wanted.get("add") or [] if c != "NET_BIND_SERVICE"]
+        broken += [f"{container['name']} adds {c}" for c in capabilities.get("add") or [] if c != "NET_BIND_SERVICE"]
     return broken
 
 
@@ -157,7 +157,7 @@ RULES = (
     seccomp,
 )
 
-# One way to break each rule: the path into the pod, and what is put there (None: removed).
+# One way to violate each rule: the path into the pod, and the value to put there (None removes it).
 BREACHES = {
     host_process: (("securityContext", "windowsOptions"), {"hostProcess": True}),
     host_namespaces: (("hostNetwork",), True),
@@ -178,12 +178,12 @@ BREACHES = {
 
 
 def violations(pod):
-    """(rule, where) for everything the pod spec breaks."""
+    """(rule, where) for each violation in the pod spec."""
     return [(rule.__name__, where) for rule in RULES for where in rule(pod)]
 
 
 def self_check(pod):
-    """Breaks each rule of a pod that meets them all; returns the rules that did not notice, or not alone."""
+    """Violates each rule in a pod that meets them all; returns the rules that did not find it, or not only they did."""
     blind = []
     for rule in RULES:
         broken = copy.deepcopy(pod)

@@ -1,4 +1,4 @@
-"""The chart as helm renders it: the commands, the objects, and what must hold for the objects of every set-up."""
+"""The chart as helm renders it: the commands, the objects, and checks for the objects of every set-up."""
 
 import pathlib
 import subprocess
@@ -10,7 +10,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CHART = ROOT / "helm" / "rexd"
 
-# Kinds that Kubernetes itself does not know, so that it has no schema for them.
+# Kinds that are not part of Kubernetes, so it has no schema for them.
 CUSTOM = {"cert-manager.io/v1/Certificate", "gateway.networking.k8s.io/v1/GRPCRoute"}
 
 
@@ -87,10 +87,10 @@ def selection_problem(objects):
     }
     for item in objects:
         if item["kind"] in selectors:
-            wanted = selectors[item["kind"]](item["spec"]).items()
-            if not wanted <= labels.items():
+            selector = selectors[item["kind"]](item["spec"]).items()
+            if not selector <= labels.items():
                 return f"{item['kind']} {item['metadata']['name']} does not select the server"
-            if any(wanted <= other.items() for other in test):
+            if any(selector <= other.items() for other in test):
                 return f"{item['kind']} {item['metadata']['name']} also selects the test pod"
     return ""
 
@@ -104,7 +104,7 @@ def mount_problem(objects):
         if volumes != used:
             return f"{name}: volumes {sorted(volumes)} and mounts {sorted(used)} differ"
         if any("subPath" in mount for mount in mounts):
-            return f"{name}: subPath would freeze the file at its first content"
+            return f"{name}: a file with subPath is never updated"
     mounts = one(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     for path in files_of(yaml.safe_load(config_of(objects))):
         if not any(path.startswith(mount["mountPath"] + "/") for mount in mounts):

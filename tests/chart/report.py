@@ -1,4 +1,4 @@
-"""One line for each checked fact, and their sum."""
+"""One line for each checked fact, and the tally."""
 
 import sys
 
@@ -6,7 +6,7 @@ passed = failed = 0
 
 
 def check(fact, problem):
-    """Reports a fact; `problem` is empty when it holds, else what is wrong."""
+    """Reports a fact. `problem` says what is wrong, and is empty when the fact holds."""
     global passed, failed
     if problem:
         failed += 1
@@ -19,6 +19,6 @@ def check(fact, problem):
 
 
 def finish():
-    """Prints the sum and ends the process, with exit code 1 if a fact does not hold."""
+    """Prints the tally and ends the process, with exit code 1 if a fact does not hold."""
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)

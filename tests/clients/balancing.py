@@ -8,7 +8,7 @@ from service import NAME, Service, free_port, stop
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 CALLS = 20
-# round_robin calls the backend that is connected first alone, until the other one is connected too.
+# round_robin calls only the backend that connects first, until the other one is connected too.
 ROUNDS = 50
 
 
@@ -20,7 +20,7 @@ def calls(client, count):
 
 
 def balance(check, binary, command, environment, directory):
-    """States the facts for the Python client; `command` is what runs it."""
+    """Checks the Python client; `command` runs it."""
     port, dns = free_port(), Dns(ADDRESSES)
     target = f"dns://127.0.0.1:{dns.port}/rexd.test:{port}"
     with (
@@ -46,6 +46,6 @@ def balance(check, binary, command, environment, directory):
         shares = [after - first for after, first in zip(seen(), before)]
         problems.seek(0)
         check("dns:///: every call succeeds when one service is stopped", succeeded == CALLS, f"{succeeded}: {problems.read()[-500:]}")
-        check("dns:///: and the other service is called", shares == [0, CALLS], shares)
+        check("dns:///: the other service gets all calls then", shares == [0, CALLS], shares)
         client.stdin.close()
     dns.close()

@@ -1,4 +1,4 @@
-"""A TCP relay that breaks a connection once: what a caller sees when a proxy or a replica goes away under a stream."""
+"""A TCP relay that breaks a connection once: what a caller sees when a proxy or a replica stops during a stream."""
 
 import contextlib
 import socket

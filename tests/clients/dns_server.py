@@ -9,7 +9,7 @@ A, IN, SECONDS_TO_LIVE = 1, 1, 1
 
 
 class Dns:
-    """Resolves every name to `addresses`; has no records but A."""
+    """Resolves every name to `addresses`; has only A records."""
 
     def __init__(self, addresses):
         self.addresses = addresses

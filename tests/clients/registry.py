@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""A small registry with faults, for the callers in tests/clients: the standard library only, on 127.0.0.1.
+"""A small registry with faults, for the callers in tests/clients. It uses only the standard library, on 127.0.0.1.
 
-Every repository holds the same image; what goes wrong is in its name:
+Every repository has the same image. Its name selects the fault:
 
-    team/app      nothing; 250 tags on pages linked by Link (OCI Distribution Specification, end-8b)
-    team/flaky    three answers of 503 before each manifest's first good one
+    team/app      none; 250 tags on pages linked by Link (OCI Distribution Specification, end-8b)
+    team/flaky    responds with 503 three times before each manifest's first success
     team/stall    the first read of a layer stops half-way and stays open
     team/corrupt  one bit of each layer is wrong
-    team/private  401, wants Basic
-    team/limited  one 429 with Retry-After: 7, then good
+    team/private  401, requires Basic
+    team/limited  one 429 with Retry-After: 7, then success
 
-usage: registry.py      serves until it is ended, its address on standard output
+usage: registry.py      serves until it is stopped; prints its address
 """
 
 import hashlib
@@ -30,7 +30,7 @@ LAYER_BYTES = 8 << 20
 TAGS = ["v1"] + [f"v1.{minor}.{patch}" for minor in range(25) for patch in range(10)][:249]
 FAILURES_OF_FLAKY = 3
 RETRY_AFTER = 7
-# A stalled read is let go when its reader is gone; this bounds one whose reader never goes.
+# A stalled read ends when its reader disconnects; this bounds one whose reader never does.
 LONGEST_STALL = 60
 
 
@@ -66,7 +66,7 @@ IMAGE = Image()
 
 
 class Registry(http.server.ThreadingHTTPServer):
-    """Listens on a free port of 127.0.0.1; each instance has its own faults still to give."""
+    """Listens on a free port of 127.0.0.1. Each instance counts its own faults."""
 
     daemon_threads = True
 
@@ -97,7 +97,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         route = self.routes.fullmatch(url.path)
         if url.path == "/v2/":
-            return self.answer(200, b"{}", "application/json")
+            return self.respond(200, b"{}", "application/json")
         if url.path == "/v2/_catalog":
             return self.refuse(405, "UNSUPPORTED")
         if not route:
@@ -123,14 +123,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if start + size < len(TAGS):
             headers["Link"] = f'</v2/{repository}/tags/list?last={page[-1]}&n={size}>; rel="next"'
         body = json.dumps({"name": repository, "tags": page}).encode()
-        self.answer(200, body, "application/json", headers)
+        self.respond(200, body, "application/json", headers)
 
     def manifest(self, reference):
         digest = IMAGE.index["digest"] if reference in TAGS else reference
         if digest not in IMAGE.documents:
             return self.refuse(404, "MANIFEST_UNKNOWN")
         media_type, content = IMAGE.documents[digest]
-        self.answer(200, content, media_type, {"Docker-Content-Digest": digest})
+        self.respond(200, content, media_type, {"Docker-Content-Digest": digest})
 
     def blob(self, repository, digest):
         if digest not in IMAGE.layers:
@@ -139,17 +139,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if repository == "team/corrupt":
             content = content[:-1] + bytes([content[-1] ^ 1])
         status, headers, body = 200, {"Accept-Ranges": "bytes"}, content
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
-            first, last = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+        range_header = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if range_header:
+            first, last = int(range_header[1]), min(int(range_header[2] or len(content)), len(content) - 1)
             if first >= len(content):
                 return self.refuse(416, "RANGE_INVALID", {"Content-Range": f"bytes */{len(content)}"})
             status, body = 206, content[first : last + 1]
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
         stall = repository == "team/stall" and self.server.fault_is_due(repository)
-        self.answer(status, body, "application/octet-stream", headers, stall)
+        self.respond(status, body, "application/octet-stream", headers, stall)
 
-    def answer(self, status, body, media_type, headers=None, stall=False):
+    def respond(self, status, body, media_type, headers=None, stall=False):
         self.send_response(status)
         self.send_header("Docker-Distribution-API-Version", "registry/2.0")
         self.send_header("Content-Type", media_type)
@@ -159,7 +159,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if stall:
             self.wfile.write(body[: len(body) // 2])
-            # Nothing more comes from the reader but its end.
+            # The reader sends nothing more until it disconnects.
             self.connection.settimeout(LONGEST_STALL)
             self.close_connection = True
             self.connection.recv(1)
@@ -168,13 +168,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def refuse(self, status, code, headers=None):
         body = json.dumps({"errors": [{"code": code, "message": f"registry.py says {status}"}]}).encode()
-        self.answer(status, body, "application/json", headers)
+        self.respond(status, body, "application/json", headers)
 
     def handle(self):
         try:
             super().handle()
         except OSError:
-            pass  # The reader went away in the middle; that is its right.
+            pass  # The reader disconnected during the response.
 
     def log_message(self, *_):
         pass

@@ -1,4 +1,4 @@
-"""The service under test, on a free port: in front of its own sample registry, or of the registry with faults."""
+"""The service under test on a free port, in front of its own sample registry or of the registry with faults."""
 
 import json
 import pathlib
@@ -36,7 +36,7 @@ def wait_for(port, process, log, host="127.0.0.1"):
 
 
 def stop(process):
-    """Ends a process that we started."""
+    """Stops a process that was started here."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)
@@ -69,7 +69,7 @@ class Demo:
 
 
 class Service:
-    """The registry with faults, and `BINARY serve` in front of it; each instance has all faults still to give."""
+    """The registry with faults, and `BINARY serve` in front of it. Each instance starts with all faults."""
 
     def __init__(self, binary, directory, host="127.0.0.1", port=None):
         directory = pathlib.Path(directory)
@@ -92,7 +92,7 @@ class Service:
         wait_for(self.port, self.process, log, host)
 
     def more(self, directory):
-        """Further lines of the configuration."""
+        """Additional lines of the configuration."""
         return ""
 
     def __enter__(self):

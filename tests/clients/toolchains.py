@@ -1,6 +1,6 @@
 """Builds the clients, each in the usual way of its language, into a cache folder outside the repository.
 
-A tool that is missing is installed by its package's name; one that cannot be had is a failure that names it.
+A missing tool is installed by the name of its package. If that fails, the error names the tool.
 """
 
 import fcntl
@@ -19,16 +19,16 @@ API = "rex/registry/v1/registry.proto"
 GRPCURL = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 # Downloads included.
 STEP_SECONDS = 600
-# What no run has used for a week is removed.
+# Folders that no run has used for a week are removed.
 KEPT_SECONDS = 7 * 24 * 3600
 
 
 class Missing(Exception):
-    """A tool that is not there and could not be installed, or a build that failed."""
+    """A missing tool that could not be installed, or a build that failed."""
 
 
 def cache():
-    """The cache folder of all clients, made."""
+    """The cache folder of all clients; creates it."""
     base = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     folder = base / "rexd-tests" / "clients"
     try:
@@ -51,7 +51,7 @@ def step(*command, **more):
 
 
 def need(tool, package):
-    """The path of a tool, or of a file given by its absolute path, installed with apt when it is not there."""
+    """The path of a tool, or of a file given by its absolute path. Installs it with apt if it is missing."""
     there = lambda: tool if tool.startswith("/") and os.path.exists(tool) else shutil.which(tool)
     if not there() and shutil.which("apt-get"):
         step("apt-get", "update", "-q")
@@ -63,7 +63,7 @@ def need(tool, package):
 
 
 class Once:
-    """A folder that is filled once for each content of the files that it is made from, also by runs at the same time."""
+    """A folder that is built once for each content of its source files, also by concurrent runs."""
 
     def __init__(self, name, *sources):
         contents = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
@@ -94,7 +94,7 @@ def python():
         try:
             step(*venv)
         except Missing:
-            # Debian's python3 comes without it.
+            # Debian's python3 does not include it.
             step("apt-get", "install", "-qy", "--no-install-recommends", "python3-venv")
             step(*venv)
         step(folder / "venv/bin/pip", "install", "-q", "-r", HERE / "python/requirements.txt")
@@ -164,7 +164,7 @@ def java(proto=PROTO, name="java"):
 
 
 def java_with_descriptor():
-    """A field called `descriptor` must keep the stubs from compiling; otherwise the compile would prove nothing."""
+    """Stubs with a field called `descriptor` must not compile; otherwise compiling the real ones proves nothing."""
     with tempfile.TemporaryDirectory(prefix="rexd-proto-") as folder:
         changed = pathlib.Path(folder) / API
         changed.parent.mkdir(parents=True)

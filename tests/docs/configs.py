@@ -1,6 +1,6 @@
-"""Checks the configurations that the documentation shows: each must be one that the service accepts.
+"""Checks the configurations in the documentation: the service must accept each of them.
 
-The files that an example names are made below a temporary directory, with content of the right kind.
+The files that an example names are created below a temporary directory, with content of the right kind.
 """
 
 import json
@@ -21,7 +21,7 @@ class Files:
         self.certificate, self.key = directory / "example.pem", directory / "example.key"
 
     def make_certificate(self):
-        """A certificate that is its own authority, and its key; made once."""
+        """A self-signed certificate and its key; made once."""
         if not self.certificate.exists():
             command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
             command += ["-subj", "/CN=example", "-days", "2", "-keyout", self.key, "-out", self.certificate]
@@ -37,7 +37,7 @@ class Files:
         return (self.key if key.endswith("key_file") else self.certificate).read_text()
 
     def moved(self, text):
-        """The configuration with its files below the directory; they are made."""
+        """The configuration with its files moved below the directory; creates the files."""
 
         def move(found):
             def one(path):
@@ -52,14 +52,14 @@ class Files:
 
 
 def problem_of_config(binary, text, directory):
-    """What `rexd check-config` says against a configuration; empty when it is good."""
+    """The error of `rexd check-config` for a configuration; empty when it is valid."""
     file = directory / "rexd.yaml"
     file.write_text(Files(directory).moved(text))
     return problem_of([binary, "check-config", "--config", file])
 
 
 def problem_of_values(helm, chart, text, directory):
-    """What `helm template` says against values of the chart; empty when they render."""
+    """The error of `helm template` for values of the chart; empty when they render."""
     file = directory / "values.yaml"
     file.write_text(text)
     return problem_of([helm, "template", "rexd", chart, "--values", file])

@@ -1,11 +1,11 @@
 """Runs the console blocks of a document, and compares what the commands print with what the document shows.
 
 A block is a session: lines that begin with `$ ` are commands, the lines below each are its output. A line of output that
-is `…` stands for any lines, and `…` within a line for any text. What differs from run to run – ports, latencies, times –
-is made the same on both sides.
+is `…` stands for any lines, and `…` within a line for any text. Values that differ from run to run – ports, latencies,
+times – are replaced on both sides.
 
 The commands of a document share a directory. The service behind 127.0.0.1:50051 is `rexd demo`; the comment
-`<!-- service: NAME -->` above a block asks for another one of SERVICES. The first block that starts `rexd demo` itself
+`<!-- service: NAME -->` above a block selects another one of SERVICES. The first block that starts `rexd demo` itself
 is compared with what that prints.
 """
 
@@ -24,7 +24,7 @@ START = ("cargo run --release -- demo", "rexd demo")
 
 
 class Serve:
-    """`BINARY serve` as it comes, but for its ports: the public registries, which no test may call."""
+    """`BINARY serve` with its default configuration except for the ports. No test may call its public registries."""
 
     def __init__(self, binary, directory):
         self.port, self.ops_port = free_port(), free_port()
@@ -47,7 +47,7 @@ SERVICES = {"demo": Demo, "faults": Service, "callers": WithCallers, "serve": Se
 
 
 class Session:
-    """The commands of one document: a directory, and the services that it has asked for."""
+    """The commands of one document, their directory, and the services that they use."""
 
     def __init__(self, binary, directory, tools):
         self.binary, self.directory, self.running = binary, directory, {}
@@ -76,7 +76,7 @@ class Session:
         return self.running[name]
 
     def problem(self, block):
-        """Why a block is not what happens; empty when it is."""
+        """How a block differs from the real output; empty when it does not."""
         name = block.value if block.key == "service" else "demo"
         if name not in SERVICES:
             return f"there is no service {name!r}; known are {', '.join(SERVICES)}"
@@ -113,7 +113,7 @@ class Session:
 
 
 def commands(text):
-    """The commands of a block, each with its output. A command whose line ends in a backslash goes on in the next."""
+    """The commands of a block, each with its output. A command whose line ends in a backslash continues on the next line."""
     steps, more = [], False
     for line in text.splitlines():
         if line.startswith("$ "):
@@ -127,7 +127,7 @@ def commands(text):
 
 
 def same(text):
-    """The text without what differs from run to run."""
+    """The text without values that differ from run to run."""
     text = text.expandtabs(4)
     text = re.sub(r"127\.0\.0\.1:\d{2,}", "127.0.0.1:PORT", text)
     text = re.sub(r'"latency": "[^"]*"', '"latency": "LATENCY"', text)

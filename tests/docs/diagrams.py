@@ -1,4 +1,4 @@
-"""Reads Mermaid as far as a slip shows: the kind of diagram, arrows, brackets and quotes, and names that nothing declares."""
+"""Checks Mermaid for common mistakes: the kind of diagram, arrows, brackets and quotes, and names without a declaration."""
 
 import re
 
@@ -24,13 +24,13 @@ KINDS = {"flowchart": FLOW, "sequenceDiagram": SEQUENCE, "stateDiagram-v2": STAT
 
 
 def problem_of(text):
-    """What is wrong with a diagram; empty when nothing shows."""
+    """What is wrong with a diagram; empty when nothing is found."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("%%")]
     kind = lines[0].split()[0] if lines else ""
     if kind not in KINDS:
         return f"{kind!r} is not a kind of diagram; known are {', '.join(KINDS)}"
     if kind == "flowchart" and not re.fullmatch(r"flowchart (?:LR|TB|TD|RL|BT)", lines[0]):
-        return f"{lines[0]!r} names no direction"
+        return f"{lines[0]!r} has no direction"
     opened = 0
     for line in lines[1:]:
         if not any(re.fullmatch(pattern, line) for pattern in KINDS[kind]):

@@ -1,4 +1,4 @@
-"""Reads Markdown as far as the tests of the documentation need it: headings, links, inline code and fenced blocks."""
+"""Reads the parts of Markdown that the documentation tests need: headings, links, inline code and fenced blocks."""
 
 import dataclasses
 import re
@@ -58,17 +58,17 @@ class Document:
         return found
 
     def links(self):
-        """Each target of a link, with its line. A link may go on in the next line."""
+        """Each target of a link, with its line. A link may continue on the next line."""
         lines = [""] * (self.prose[-1][0] if self.prose else 0)
         for number, line in self.prose:
-            # Inline code may look like a link; as the text of one it is only a word.
+            # Inline code may look like a link; within the text of a link it is only a word.
             lines[number - 1] = CODE.sub("code", line)
         text = "\n".join(lines)
         for link in LINK.finditer(text):
             yield text.count("\n", 0, link.start()) + 1, link[1]
 
     def paths(self):
-        """Each path of the repository that stands in inline code, with its line."""
+        """Each path of the repository in inline code, with its line."""
         for number, line in self.prose:
             for code in CODE.findall(line):
                 if re.fullmatch(r"(src|tests|helm|proto|docs|\.ci)/[\w./-]*", code):

@@ -1,4 +1,4 @@
-"""The end of the pod: not ready at once, calls in flight finished, callers that stand still cut off in time."""
+"""Shutdown of the pod: readiness fails at once, running calls finish, and stalled callers are disconnected in time."""
 
 import hashlib
 import os
@@ -8,17 +8,17 @@ import time
 
 from report import check, until
 
-# The defaults of limits.drain_pause and limits.drain_grace, and the second in which rexd promises to end after them.
+# The defaults of limits.drain_pause and limits.drain_grace, and one second, within which rexd ends after them.
 DRAIN = 2 + 30 + 1
-# What a caller reads in a second, so that it still reads while the pod drains.
+# Bytes that a caller reads in a second, so that it is still reading while the pod drains.
 BYTES_PER_SECOND = 4 << 20
 READ = 256 << 10
-# Until SIGTERM has reached the process and shows: podman alone takes a second of that on a busy machine.
+# Seconds until the process logs SIGTERM: on a busy machine, podman alone takes one of them.
 SIGNAL_SECONDS = 15
 
 
 class Stream:
-    """A StreamBlob of the binary's own client, read through a pipe: what is not read waits in the service."""
+    """A StreamBlob of the binary's own client, read through a pipe: bytes that are not read wait in the service."""
 
     def __init__(self, binary, pod, digest):
         target = f"{pod.registry.name}/team/app@{digest}"
@@ -38,7 +38,7 @@ class Stream:
         self.errors.close()
 
     def read(self):
-        """Reads a little; returns how much, and 0 at the end."""
+        """Reads some bytes; returns their number, which is 0 at the end."""
         content = os.read(self.process.stdout.fileno(), READ)
         self.hash.update(content)
         self.count += len(content)
@@ -50,19 +50,19 @@ class Stream:
 
 
 def check_finishes(pod, binary, layer):
-    """A stream in flight goes on to its last byte, and the pod ends after it."""
+    """A running stream continues to its last byte, and the pod ends after it."""
     with Stream(binary, pod, layer["digest"]) as stream:
         stream.read()
         pid = pod.state()["Pid"]
         stop, began = stopped(pod)
         check("after SIGTERM with a stream running /readyz is 503 and /livez 200",
               until(lambda: pod.ready() == 503, SIGNAL_SECONDS) and pod.probe("/livez") == 200, (pod.ready(), pod.probe("/livez")))
-        check("the stream is not nearly done by then", stream.count < layer["size"] // 4, stream.count)
+        check("most of the stream is still to come by then", stream.count < layer["size"] // 4, stream.count)
         while length := stream.read():
             time.sleep(length / BYTES_PER_SECOND)
         streamed = time.time() - began
         complete = stream.process.wait(10) == 0 and "sha256:" + stream.hash.hexdigest() == layer["digest"]
-        check(f"the stream gets all its {layer['size']} bytes, {streamed:.1f} s after SIGTERM", complete,
+        check(f"the stream receives all its {layer['size']} bytes, {streamed:.1f} s after SIGTERM", complete,
               f"{stream.count} bytes\n{stream.said()}")
         ended = ends(stop, pid) - began
     check(f"the pod ends {ended - streamed:.1f} s after its last stream, {ended:.1f} s after SIGTERM",
@@ -71,7 +71,7 @@ def check_finishes(pod, binary, layer):
 
 
 def check_cuts(pod, binary, layer):
-    """A caller that stands still does not keep the pod longer than it promised."""
+    """A stalled caller does not delay the end of the pod beyond its limit."""
     with Stream(binary, pod, layer["digest"]) as stream:
         stream.read()
         pid = pod.state()["Pid"]
@@ -82,23 +82,23 @@ def check_cuts(pod, binary, layer):
         check(f"the pod ends after {seconds:.1f} s, within {DRAIN} s of its {pod.grace} s", DRAIN - 3 < seconds < DRAIN, seconds)
         while stream.read():
             pass
-        check("the caller is told that its stream was cut", stream.process.wait(10) == 1 and stream.count < layer["size"],
+        check("the caller gets an error for its unfinished stream", stream.process.wait(10) == 1 and stream.count < layer["size"],
               f"{stream.count} bytes\n{stream.said()}")
     check_code(pod)
 
 
 def stopped(pod):
-    """Stops the pod; returns the command, and when the process began to drain by its own clock: podman's way there is
-    none of the time that was promised."""
+    """Stops the pod; returns the command, and when the process began to drain by its own clock: the time that podman
+    needs before that does not count."""
     before = len(pod.draining())
     stop = pod.stop()
     if not until(lambda: len(pod.draining()) > before, SIGNAL_SECONDS):
-        raise RuntimeError(f"no SIGTERM within {SIGNAL_SECONDS} s, or the log does not tell")
+        raise RuntimeError(f"no SIGTERM within {SIGNAL_SECONDS} s, or the log does not have it")
     return stop, pod.draining()[-1]
 
 
 def ends(stop, pid):
-    """When the process was gone, and then its container; podman itself takes a little longer."""
+    """When the process had ended, and when its container had; podman itself takes a little longer."""
     until(lambda: not os.path.exists(f"/proc/{pid}"), DRAIN + 20)
     at = time.time()
     stop.wait()

@@ -1,8 +1,8 @@
-"""A Secret's volume as the kubelet makes it, and changes it when the Secret rotates.
+"""A Secret's volume as the kubelet creates it, and updates it when the Secret rotates.
 
 The kubelet's atomic writer (kubernetes/pkg/volume/util/atomic_writer.go) puts the files into a new directory, points the
 symbolic link `..data` at it by a rename, and removes the old directory; what the pod opens are links through `..data`.
-Podman 4.3 writes a Secret once, and without undoing the base64, which is why its own volumes are not used.
+Podman 4.3 writes a Secret once and does not decode its base64, so its own volumes are not used.
 """
 
 import os
@@ -18,7 +18,7 @@ class SecretVolume:
         directory.mkdir()
 
     def write(self, files):
-        """Puts the files (name -> bytes) there, all at once; also over what is there."""
+        """Writes the files (name -> bytes), all at once; replaces those that exist."""
         new = self.directory / f"..{secrets.token_hex(4)}"
         new.mkdir()
         os.chown(new, 0, self.group)

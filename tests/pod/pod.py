@@ -17,12 +17,12 @@ from report import check
 # The user and group of the pod.
 ID = 65532
 
-# Whatever proxy the environment names is not for the pod.
+# A proxy from the environment must not affect the pod.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Pod:
-    """What `helm install` of a chart would run: the two values of the README, ports of this machine, and one registry."""
+    """The pod that `helm install` of a chart would run: with the two values of the README, local ports, and one registry."""
 
     def __init__(self, work, chart, registry):
         self.work, self.chart, self.registry = work, chart, registry
@@ -50,7 +50,7 @@ class Pod:
         self.manifest.write_text(self.rendered("configmap") + self.for_podman(deployment))
 
     def secret(self):
-        """As `kubectl create secret docker-registry` makes it."""
+        """The Secret that `kubectl create secret docker-registry` creates."""
         login = base64.b64encode(f"{USER}:{self.registry.password}".encode()).decode()
         text = json.dumps({"auths": {self.registry.name: {"auth": login}}}).encode()
         kind = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson"}
@@ -62,7 +62,7 @@ class Pod:
         return {".dockerconfigjson": base64.b64decode(re.search(r"\.dockerconfigjson: (\S+)", rendered)[1])}
 
     def rotate(self):
-        """Changes the Secret's volume to the password that the registry takes now."""
+        """Writes the registry's current password to the Secret's volume."""
         self.volume.write({name: base64.b64decode(text) for name, text in self.secret()["data"].items()})
 
     def helm(self, *command):
@@ -72,12 +72,12 @@ class Pod:
         return self.helm("template", f"--show-only=templates/{template}.yaml")
 
     def for_podman(self, text):
-        # With the machine's network podman refuses to hear of ports.
+        # podman refuses ports with the host's network.
         text, count = re.subn(r"^ +ports:\n(?: +- name: \w+\n +containerPort: \d+\n)+", "", text, flags=re.M)
-        assert count == 1, "the Deployment's ports are not where they were"
+        assert count == 1, "the Deployment's ports were not found"
         mounted = rf"\1hostPath:\n\1  path: {self.volume.directory}\n\1  type: Directory\n"
         text, count = re.subn(r"^( +)secret:\n(?:\1 +\S.*\n)+", mounted, text, flags=re.M)
-        assert count == 1, "the Secret's volume is not where it was"
+        assert count == 1, "the Secret's volume was not found"
         return text
 
     def grpcurl_lines(self):
@@ -97,7 +97,7 @@ class Pod:
         run("podman", "start", self.container)
 
     def stop(self):
-        """As the kubelet: SIGTERM, and SIGKILL after the grace period. Returns the command, which ends with the pod."""
+        """Like the kubelet: SIGTERM, then SIGKILL after the grace period. Returns the command, which ends with the pod."""
         return subprocess.Popen(["podman", "stop", "--time", str(self.grace), self.container], stdout=subprocess.DEVNULL)
 
     def remove(self):
@@ -110,7 +110,7 @@ class Pod:
         return self.inspect()["State"]
 
     def probe(self, path):
-        """The status of the ops port's answer; None without one."""
+        """The status of the ops port's response; None without one."""
         try:
             return DIRECT.open(f"http://127.0.0.1:{self.ops}{path}", timeout=2).status
         except urllib.error.HTTPError as error:
@@ -126,7 +126,7 @@ class Pod:
         return done.stdout + done.stderr
 
     def draining(self):
-        """When the process said that it drains, in seconds since the epoch: once for each time that it was stopped."""
+        """When the process logged that it drains, in seconds since the epoch: one entry for each stop."""
         said = re.findall(r'"timestamp":"([^"]+)Z","level":"INFO","message":"draining: not ready"', self.logs())
         return [datetime.datetime.fromisoformat(f"{at}+00:00").timestamp() for at in said]
 
@@ -139,7 +139,7 @@ def check_confinement(pod):
     check(f"the process runs as user and group {ID}", ids == {str(ID)}, ids)
     sets = {status[name] for name in ("CapEff", "CapPrm", "CapBnd")}
     check("the process has no capabilities", sets == {"0" * 16}, sets)
-    check("the process can gain no privileges", status["NoNewPrivs"] == "1", status["NoNewPrivs"])
+    check("the process cannot gain privileges", status["NoNewPrivs"] == "1", status["NoNewPrivs"])
     mounts = [line.split() for line in pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     options = {fields[4]: fields[5].split(",") for fields in mounts}
     check("the root file system is read-only", "ro" in options["/"], options["/"])

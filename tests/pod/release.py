@@ -1,4 +1,4 @@
-"""What a release does, with a docker-registry of Debian's that wants a password: image and chart pushed, and pulled back."""
+"""The steps of a release with Debian's docker-registry, which requires a password: pushes image and chart, and pulls them."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def run(*command, **options):
 
 
 class Registry:
-    """A docker-registry with one user; its name is as it stands in image references."""
+    """A docker-registry with one user; its name is that in image references."""
 
     def __init__(self, peers, work, password):
         self.peers, self.work = peers, work
@@ -36,12 +36,12 @@ class Registry:
         self.name = f"127.0.0.1:{port}"
 
     def set_password(self, password):
-        """From now on the only one that it takes."""
+        """Sets the only password that the registry accepts from now on."""
         self.password = password
         self.peers.htpasswd("passwords", [(USER, password)], "B")
 
     def fill(self):
-        """Puts team/app there, seven tags of one image for two platforms. Returns the image's OCI layout."""
+        """Pushes team/app: seven tags of one image for two platforms. Returns the image's OCI layout."""
         layout = self.work / "layout"
         run(sys.executable, ROOT / "tests/real/oci_layout.py", layout, LARGE)
         for tag in TAGS:
@@ -51,7 +51,7 @@ class Registry:
 
 
 def release_image(registry, local, version):
-    """Pushes the image, forgets it here, and pulls it back into an OCI layout. Returns the layout and the manifest."""
+    """Pushes the image, deletes the local one, and pulls it into an OCI layout. Returns the layout and the manifest."""
     digest = registry.work / "digest"
     for tag in (version, "latest"):
         run("buildah", "push", "--quiet", "--tls-verify=false", f"--creds={USER}:{registry.password}",
@@ -60,14 +60,14 @@ def release_image(registry, local, version):
     layout = registry.work / "image"
     run("skopeo", "copy", "--quiet", "--preserve-digests", "--src-tls-verify=false",
         f"--src-creds={USER}:{registry.password}", f"docker://{registry.name}/{IMAGE}:{version}", f"oci:{layout}:image")
-    wanted = digest.read_text().strip()
+    pushed = digest.read_text().strip()
     entry = json.loads((layout / "index.json").read_text())["manifests"][0]
-    check("the image comes back from the registry as it was pushed", entry["digest"] == wanted, entry)
-    return layout, json.loads((layout / "blobs" / wanted.replace(":", "/")).read_text())
+    check("the image pulled from the registry is the one that was pushed", entry["digest"] == pushed, entry)
+    return layout, json.loads((layout / "blobs" / pushed.replace(":", "/")).read_text())
 
 
 def release_chart(registry, version):
-    """Packages and pushes the chart, and pulls it back. Returns the chart that came back."""
+    """Packages, pushes and pulls the chart. Returns the pulled chart."""
     for kind in ("CACHE", "CONFIG", "DATA"):
         os.environ[f"HELM_{kind}_HOME"] = str(registry.work / "helm" / kind.lower())
     run("helm", "package", ROOT / "helm/rexd", "--destination", registry.work)
@@ -81,5 +81,5 @@ def release_chart(registry, version):
     run("helm", "registry", "logout", registry.name)
     back = pulled / chart.name
     same = hashlib.sha256(back.read_bytes()).digest() == hashlib.sha256(chart.read_bytes()).digest()
-    check("the chart comes back from the registry as it was packaged", same, back)
+    check("the chart pulled from the registry is the one that was packaged", same, back)
     return back

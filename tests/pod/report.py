@@ -1,4 +1,4 @@
-"""One line for each checked fact, and their sum."""
+"""One line for each checked fact, and the tally."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ passed = failed = 0
 
 
 def check(fact, holds, seen=""):
-    """Reports a fact, with what was found where it does not hold."""
+    """Reports a fact; if it does not hold, also what was found."""
     global passed, failed
     if holds:
         passed += 1
@@ -20,7 +20,7 @@ def check(fact, holds, seen=""):
 
 
 def until(condition, seconds):
-    """Whether the condition came true within the time."""
+    """Whether the condition becomes true within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -30,6 +30,6 @@ def until(condition, seconds):
 
 
 def finish():
-    """Prints the sum and ends the process, with exit code 1 if a fact does not hold."""
+    """Prints the tally and ends the process, with exit code 1 if a fact does not hold."""
     print(f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)

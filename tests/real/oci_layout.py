@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes an OCI image layout (OCI Image Specification, image-layout.md): one index, linux/amd64 and linux/arm64.
 
-usage: oci_layout.py DIRECTORY [MIB]     MIB: size of the incompressible layer, 8 unless told
+usage: oci_layout.py DIRECTORY [MIB]     MIB: size of the incompressible layer, 8 by default
 """
 
 import gzip

@@ -1,6 +1,6 @@
-"""Real parts on 127.0.0.1: Debian's docker-registry, nginx, squid, and a token service that signs as real ones do.
+"""Real servers on 127.0.0.1: Debian's docker-registry, nginx, squid, and a token service that signs like real ones.
 
-Everything lives in one temporary directory, ends by its own process id, and leaves nothing behind.
+All files are in one temporary directory, and each process is stopped by its id. Nothing is left behind.
 """
 
 import base64
@@ -48,7 +48,7 @@ class Facts:
 
 
 def mount(directory, name, content):
-    """Puts a Secret with one file into a directory as the kubelet does: `..data` is a link, replaced as a whole."""
+    """Writes a Secret with one file to a directory like the kubelet: `..data` is a link that is replaced."""
     directory.mkdir(exist_ok=True)
     version = directory / f"..{time.monotonic_ns()}"
     version.mkdir()
@@ -124,7 +124,7 @@ class Peers:
                      "-CAcreateserial", "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem")
 
     def htpasswd(self, name, users, kind):
-        """Writes a password file, or replaces it at once: docker-registry reads it again when it has changed."""
+        """Writes or atomically replaces a password file: docker-registry reads it again when it has changed."""
         lines = [self.run("htpasswd", "-nb" + kind, user, password).decode().strip() for user, password in users]
         return self.write(name + ".new", "\n".join(lines) + "\n").rename(self.directory / name)
 
@@ -173,7 +173,7 @@ class Peers:
         return sha256(layer), layer
 
     def nginx(self, registry_port, authorization):
-        """A front that answers 307 for blobs, and a storage host that they lead to; both end at the registry."""
+        """A server that responds with 307 for blobs, and the storage host in the redirects; both proxy to the registry."""
         front, storage = free_port(), free_port()
         paths = "".join(f"{kind}_temp_path nginx-temp;" for kind in
                         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"])
@@ -203,7 +203,7 @@ class Peers:
         return front, storage
 
     def squid(self, user, password):
-        """A forward proxy that wants a password. It serves nothing but CONNECT."""
+        """A forward proxy that requires a password and serves only CONNECT."""
         port, passwords = free_port(), self.htpasswd("squid.passwd", [(user, password)], "m")
         (self.directory / "squid").mkdir()
         (self.directory / "squid").chmod(0o777)
@@ -231,7 +231,7 @@ cache_log {self.directory}/squid/cache.log
 class TokenService:
     """Docker's token protocol, with real signatures (RS256 by openssl) that docker-registry checks.
 
-    Distribution takes tokens for a minute longer than they say, so they say a minute less than they mean.
+    Distribution accepts tokens for a minute longer than their lifetime, so each expires a minute earlier than announced.
     """
 
     LEEWAY = 60
@@ -249,10 +249,10 @@ class TokenService:
             def do_GET(self):
                 query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
                 if self.headers.get("Authorization") != service.basic:
-                    return self.answer(401, {})
-                self.answer(200, service.token(query.get("scope", [""])[0]))
+                    return self.respond(401, {})
+                self.respond(200, service.token(query.get("scope", [""])[0]))
 
-            def answer(self, status, document):
+            def respond(self, status, document):
                 body = json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -268,7 +268,7 @@ class TokenService:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def auth(self):
-        """As docker-registry is told of it."""
+        """The `auth` section of docker-registry's configuration."""
         return {"token": {"realm": self.origin + "/token", "service": "test", "issuer": "tokens",
                           "rootcertbundle": str(self.peers.directory / "tokens.pem")}}
 

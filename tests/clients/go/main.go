@@ -82,7 +82,7 @@ type caller struct {
 	directory string
 }
 
-// tags returns all tags, and the number of pages they came on.
+// tags returns all tags, and the number of pages.
 func (c *caller) tags(ctx context.Context, repository string) (found []string, pages int, err error) {
 	request := &pb.ListTagsRequest{Registry: c.registry, Repository: repository, PageSize: 100}
 	for {
@@ -120,13 +120,13 @@ func show(facts map[string]any) {
 	fmt.Println(string(line))
 }
 
-func showManifest(answer *pb.GetManifestResponse) {
+func showManifest(response *pb.GetManifestResponse) {
 	layers := []map[string]any{}
-	for _, layer := range answer.GetImageManifest().GetLayers() {
+	for _, layer := range response.GetImageManifest().GetLayers() {
 		layers = append(layers, map[string]any{"digest": layer.GetDigest(), "size": layer.GetSize()})
 	}
 	show(map[string]any{
-		"event": "manifest", "digest": answer.GetContentDescriptor().GetDigest(), "index": answer.GetIndex().GetDigest(), "layers": layers,
+		"event": "manifest", "digest": response.GetContentDescriptor().GetDigest(), "index": response.GetIndex().GetDigest(), "layers": layers,
 	})
 }
 
@@ -204,9 +204,9 @@ func (c *caller) run(ctx context.Context) error {
 
 	manifest := func(repository, reference, platform string) func() error {
 		return func() error {
-			answer, err := c.manifest(ctx, repository, reference, platform)
+			response, err := c.manifest(ctx, repository, reference, platform)
 			if err == nil {
-				showManifest(answer)
+				showManifest(response)
 			}
 			return err
 		}

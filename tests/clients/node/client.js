@@ -65,7 +65,7 @@ function within(seconds) {
 /** A unary call as a promise. */
 function call(client, method, request) {
   return new Promise((resolve, reject) => {
-    client[method](request, within(CALL_SECONDS), (error, answer) => (error ? reject(error) : resolve(answer)));
+    client[method](request, within(CALL_SECONDS), (error, response) => (error ? reject(error) : resolve(response)));
   });
 }
 
@@ -157,9 +157,9 @@ function show(facts) {
   console.log(JSON.stringify(facts, sorted));
 }
 
-function showManifest(answer) {
-  const layers = answer.image_manifest.layers.map(({ digest, size }) => ({ digest, size }));
-  show({ event: 'manifest', digest: answer.content_descriptor.digest, index: answer.index.digest, layers });
+function showManifest(response) {
+  const layers = response.image_manifest.layers.map(({ digest, size }) => ({ digest, size }));
+  show({ event: 'manifest', digest: response.content_descriptor.digest, index: response.index.digest, layers });
 }
 
 /** Makes a call. If it fails, prints the error and the reaction, and retries if the status has a RetryInfo. */

@@ -75,7 +75,7 @@ def ping(stub, registry):
 
 
 def tags(stub, registry, repository):
-    """All tags, and the number of pages they came on."""
+    """All tags, and the number of pages."""
     found, pages, token = [], 0, ""
     while True:
         request = pb.ListTagsRequest(registry=registry, repository=repository, page_size=100, page_token=token)
@@ -137,9 +137,9 @@ def show(event, **facts):
     print(json.dumps({"event": event, **facts}, sort_keys=True, separators=(",", ":")), flush=True)
 
 
-def show_manifest(answer):
-    layers = [{"digest": layer.digest, "size": layer.size} for layer in answer.image_manifest.layers]
-    show("manifest", digest=answer.content_descriptor.digest, index=answer.index.digest, layers=layers)
+def show_manifest(response):
+    layers = [{"digest": layer.digest, "size": layer.size} for layer in response.image_manifest.layers]
+    show("manifest", digest=response.content_descriptor.digest, index=response.index.digest, layers=layers)
 
 
 def react(call):
@@ -170,18 +170,18 @@ def main():
     with grpc.insecure_channel(args.target, options=OPTIONS) as channel:
         stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
-        answer = ping(stub, registry)
-        scheme = pb.AuthScheme.Name(answer.auth_scheme)
-        show("ping", api_version=answer.api_version, auth_scheme=scheme, registry=answer.registry)
+        response = ping(stub, registry)
+        scheme = pb.AuthScheme.Name(response.auth_scheme)
+        show("ping", api_version=response.api_version, auth_scheme=scheme, registry=response.registry)
 
         found, pages = tags(stub, registry, "team/app")
         show("tags", pages=pages, tags=found)
 
-        answer = manifest(stub, registry, "team/app", "v1", "linux/arm64")
-        show_manifest(answer)
+        response = manifest(stub, registry, "team/app", "v1", "linux/arm64")
+        show_manifest(response)
         show_manifest(manifest(stub, registry, "team/flaky", "v1", "linux/amd64"))
 
-        digest = answer.image_manifest.layers[0].digest
+        digest = response.image_manifest.layers[0].digest
         for repository, seconds in (("team/app", ATTEMPT_SECONDS), ("team/stall", 2)):
             path = directory / f"{repository.replace('/', '-')}.blob"
             resumed_after, size = download(stub, registry, repository, digest, path, seconds)
