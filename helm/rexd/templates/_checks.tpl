@@ -32,7 +32,7 @@ Argument: dict "key" the configuration key, for the message, "value" the duratio
 {{- $total }}
 {{- end }}
 
-{{/* On SIGTERM rexd waits drain_pause, drains for up to drain_grace, and ends at most 1 s later; 1 s is slack. */}}
+{{/* On SIGTERM rexd waits drain_pause, drains for up to drain_grace, and ends at most 1 s later. One more second is a margin. */}}
 {{- define "rexd.checkDrain" -}}
 {{- $limits := .Values.config.limits | default dict }}
 {{- $pause := include "rexd.milliseconds" (dict "key" "limits.drain_pause" "value" ($limits.drain_pause | default "2s")) | atoi }}
@@ -53,7 +53,7 @@ Only limits in Mi and Gi are checked. */}}
 {{- $budget := dig "limits" "memory_bytes" 0 .Values.config | int64 }}
 {{- $least := add (div (add $budget 1048575) 1048576) 64 }}
 {{- if and $budget (lt $limit $least) }}
-{{- fail (printf "resources.limits.memory is %s, too little beside config.limits.memory_bytes of %d: set it to %dMi or more, or lower the budget" $memory $budget $least) }}
+{{- fail (printf "resources.limits.memory is %s, too little for config.limits.memory_bytes of %d plus 64 MiB: set it to %dMi or more, or lower config.limits.memory_bytes" $memory $budget $least) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -103,7 +103,7 @@ Only limits in Mi and Gi are checked. */}}
 {{- range $value := list "commonLabels" "podLabels" }}
 {{- range $label, $_ := get $.Values $value }}
 {{- if hasKey $selector $label }}
-{{- fail (printf "%s sets %s, by which the chart selects its pods: choose another label, or set nameOverride" $value $label) }}
+{{- fail (printf "%s sets %s, which is a selector label of the chart: choose another label, or set nameOverride" $value $label) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -121,7 +121,7 @@ Only limits in Mi and Gi are checked. */}}
 {{- fail "tls.enabled needs a certificate: set tls.existingSecret or tls.certManager.enabled" }}
 {{- end }}
 {{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
-{{- fail "tls.certManager.enabled needs tls.certManager.issuerRef.name: the Issuer or ClusterIssuer to ask" }}
+{{- fail "tls.certManager.enabled needs tls.certManager.issuerRef.name: the Issuer or ClusterIssuer of the certificate" }}
 {{- end }}
 {{- with .Values.tls.clientCA }}
 {{- if eq (empty .secret) (empty .configMap) }}
@@ -150,7 +150,7 @@ Only limits in Mi and Gi are checked. */}}
 {{- end }}
 {{- end }}
 
-{{/* When a token file is in a Secret that is not mounted, no pod starts. */}}
+{{/* No pod would start if a token file were in a Secret that is not mounted. */}}
 {{- define "rexd.checkCallers" -}}
 {{- $mounted := list }}
 {{- range .Values.callerSecrets }}
@@ -177,7 +177,7 @@ Only limits in Mi and Gi are checked. */}}
 {{- with .Values.autoscaling }}
 {{- if .enabled }}
 {{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) }}
-{{- fail "autoscaling.enabled needs something to scale by: set targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics" }}
+{{- fail "autoscaling.enabled needs a metric: set targetCPUUtilizationPercentage, targetMemoryUtilizationPercentage or metrics" }}
 {{- end }}
 {{- if gt (int .minReplicas) (int .maxReplicas) }}
 {{- fail (printf "autoscaling.minReplicas is %d, more than maxReplicas %d: lower one or raise the other" (int .minReplicas) (int .maxReplicas)) }}

@@ -1,7 +1,7 @@
 {{/*
-The service's configuration file: the value `config`, plus what the chart knows because it mounts it. What the operator
-wrote in `config` is never overwritten: when both set a key, the checks fail. They run here because every render needs
-the configuration.
+The service's configuration file: the value `config`, and the paths of the files that the chart mounts. Keys in `config`
+are never overwritten: if both set a key, the checks fail. The checks run here because every render needs the
+configuration.
 */}}
 {{- define "rexd.config" -}}
 {{- include "rexd.checks" . }}
@@ -46,7 +46,7 @@ not in Mi or Gi; then the service reads the limit of its cgroup. */}}
 {{- end }}
 {{- end }}
 
-{{/* The ports are those of the addresses. */}}
+{{/* The ports come from the addresses in the configuration. */}}
 {{- define "rexd.grpcPort" -}}
 {{- .Values.config.listen | default "0.0.0.0:50051" | splitList ":" | last }}
 {{- end }}
@@ -77,9 +77,9 @@ configMap:
 {{- end }}
 
 {{/*
-Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which would never show a
-rotated file. Files of Secrets are readable by the pod's group (fsGroup) and nobody else. A pod does not start
-without its Secrets; otherwise it would read registries anonymously.
+Volumes and mounts. Everything is mounted as a directory and never with `subPath`, which does not update a
+rotated file. Only the pod's group (fsGroup) can read files of Secrets. A pod does not start without its Secrets;
+otherwise it would read registries anonymously.
 */}}
 {{- define "rexd.volumes" -}}
 - name: config

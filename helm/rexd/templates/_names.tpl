@@ -25,7 +25,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: server
 {{- end }}
 
-{{/* Labels of every object, the component apart. */}}
+{{/* Labels of every object, without the component. */}}
 {{- define "rexd.commonLabels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
@@ -57,17 +57,17 @@ app.kubernetes.io/part-of: rexd
 {{- end }}
 {{- end }}
 
-{{/* The Secret with the server's certificate: the operator's, or the one cert-manager fills. */}}
+{{/* The Secret with the server's certificate: an existing one, or the one that cert-manager writes. */}}
 {{- define "rexd.tlsSecret" -}}
 {{- .Values.tls.existingSecret | default (printf "%s-tls" (include "rexd.fullname" .)) }}
 {{- end }}
 
-{{/* "true" when the main port speaks TLS, also when `config.tls` names files from extraVolumes. */}}
+{{/* "true" when the main port uses TLS, including `config.tls` with files from extraVolumes. */}}
 {{- define "rexd.tlsOn" -}}
 {{- if or .Values.tls.enabled .Values.config.tls }}true{{ end }}
 {{- end }}
 
-{{/* "true" when `helm test` can call: it has no certificate, and of callers' tokens only the one it is given. */}}
+{{/* "true" when `helm test` can call the service: it has no client certificate, and no token except helmTest.tokenSecret. */}}
 {{- define "rexd.helmTest" -}}
 {{- if and .Values.helmTest.enabled (not (include "rexd.mutualTls" .)) (or (not .Values.config.callers) .Values.helmTest.tokenSecret) }}true{{ end }}
 {{- end }}
