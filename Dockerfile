@@ -1,7 +1,7 @@
 # The image of rexd: docker build --tag rexd . (or buildah bud).
 #
-# The image needs one base, for the build. The final image holds the binary and the few files of that base which it uses.
-# It runs with the glibc that it was linked with.
+# The build needs one base image. The final image has the binary and only those files of the base that the binary uses. It
+# runs with the glibc that it was linked with.
 
 # Debian 12 with Rust, a C compiler and make. jemalloc and aws-lc need the last two. The digest is what counts: a tag can move.
 # tests/image/bases refuses a base without one.
@@ -56,7 +56,7 @@ LABEL org.opencontainers.image.title="rexd" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 
-# The service's own default is the loopback address, which nobody outside the container can reach.
+# The service's own default is the loopback address, which is unreachable from outside the container.
 ENV REXD_LISTEN=0.0.0.0:50051 \
     REXD_OPS_LISTEN=0.0.0.0:9090
 EXPOSE 50051 9090
