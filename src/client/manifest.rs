@@ -4,69 +4,27 @@
 //! response says about itself – `Docker-Content-Digest`, `Content-Type`, `mediaType` – is checked, never trusted.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Client, Target, endpoint,
+    Client, Target,
+    accept::Accept,
+    endpoint,
     exchange::{expect_success, get, named},
 };
 use crate::{
     auth::Scope,
     error::{At, Missing, RexError},
-    http::{CallContext, Response},
-    oci::{Algorithm, DEFAULT_ACCEPT, Digest, DocumentKind, Platform, Reference, Verifier},
+    http::CallContext,
+    oci::{Algorithm, Digest, DocumentKind, Platform, Reference, Verifier},
     upstream::Upstream,
 };
 
 /// Indexes may be nested, which is rare. Deeper nesting than this is refused.
 const MAX_DEPTH: usize = 4;
-
-/// The media types a registry is asked for.
-#[derive(Debug, Clone)]
-pub struct Accept(HeaderValue);
-
-impl Accept {
-    /// At most 16 types of at most 255 characters (RFC 6838 section 4.2 allows 127 on each side of the slash).
-    const MAX_TYPES: usize = 16;
-    const MAX_TYPE_LENGTH: usize = 255;
-
-    /// The types in order of preference. An empty list means [`DEFAULT_ACCEPT`].
-    pub fn new(media_types: &[String]) -> Result<Self, RexError> {
-        let invalid = |problem: &str| RexError::invalid("accept_media_types", problem);
-        if media_types.len() > Self::MAX_TYPES {
-            return Err(invalid("holds more than 16 media types"));
-        }
-        let is_token = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+*".contains(&b))
-        };
-        let is_media_type = |text: &String| {
-            text.len() <= Self::MAX_TYPE_LENGTH
-                && text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
-        };
-        if !media_types.iter().all(is_media_type) {
-            return Err(invalid(
-                "holds a text that is not a media type, for example application/vnd.oci.image.index.v1+json",
-            ));
-        }
-        let joined = if media_types.is_empty() { DEFAULT_ACCEPT.join(", ") } else { media_types.join(", ") };
-        HeaderValue::try_from(joined).map(Self).map_err(|_| invalid("cannot be sent in a header"))
-    }
-
-    /// Whether the request asked for a media type (without parameters).
-    fn includes(&self, media_type: &str) -> bool {
-        let types = self.0.to_str().unwrap_or_default().split(", ");
-        types.into_iter().any(|asked| match asked.strip_suffix('*') {
-            // `type/*`, and `*/*` (RFC 9110 section 12.5.1).
-            Some(kind) => {
-                kind == "*/" || media_type.to_ascii_lowercase().starts_with(&kind.to_ascii_lowercase())
-            }
-            None => asked.eq_ignore_ascii_case(media_type),
-        })
-    }
-}
 
 /// Options of a manifest request.
 #[derive(Debug, Clone)]
@@ -102,100 +60,112 @@ pub enum Document {
 }
 
 impl Client {
-    /// Fetches what a reference names, or the entry of it that runs on a platform (end-3).
-    pub async fn manifest(
+    /// Fetches what a reference names, or the entry of it that runs on a platform (end-3), and returns the `view` of it. Parsed
+    /// documents are large, so the view is made where the document is parsed, and only the view is kept.
+    pub async fn manifest<T: Send + 'static>(
         &self,
         target: &Target,
         reference: &Reference,
         options: &ManifestOptions,
         call: &CallContext,
-    ) -> Result<Manifest, RexError> {
+        view: fn(Manifest) -> T,
+    ) -> Result<T, RexError> {
         let upstream = self.upstream(&target.registry).await?;
         let pull = Pull {
             upstream: &upstream,
             target,
+            reference,
             scope: &Scope::Pull(target.repository.clone()),
-            accept: &options.accept,
+            options,
             limit: self.limits.manifest_bytes,
             call,
+            view,
         };
-        let mut manifest = pull.fetch(reference).await?;
-        let Some(platform) = &options.platform else {
-            return Ok(manifest);
-        };
+        let mut step = pull.fetch(reference, None).await?;
         for _ in 0..MAX_DEPTH {
-            let Document::Index(index) = &manifest.document else {
-                return Ok(manifest);
+            step = match step {
+                Step::Found(view) => return Ok(view),
+                Step::Entry(entry) => pull.entry(*entry).await?,
             };
-            let not_found = || RexError::NotFound {
-                at: upstream.at(Some(&target.repository)),
-                missing: Missing::Manifest,
-                name: format!("for platform {platform} in the index {reference}"),
-            };
-            let entry = platform.pick(index.manifests()).ok_or_else(not_found)?.clone();
-            let outer = manifest.index.take().unwrap_or(manifest.descriptor);
-            manifest = pull.entry(&entry).await?;
-            manifest.index = Some(outer);
         }
         Err(pull.invalid("indexes are nested too deep".to_owned()))
     }
 }
 
-struct Pull<'a> {
+struct Pull<'a, T> {
     upstream: &'a Upstream,
     target: &'a Target,
+    /// What the caller named.
+    reference: &'a Reference,
     scope: &'a Scope,
-    accept: &'a Accept,
+    options: &'a ManifestOptions,
     limit: usize,
     call: &'a CallContext,
+    view: fn(Manifest) -> T,
 }
 
-impl Pull<'_> {
+/// What a fetched manifest leads to.
+enum Step<T> {
+    /// The view of the manifest that was asked for.
+    Found(T),
+    /// The entry of an index that comes next.
+    Entry(Box<Entry>),
+}
+
+/// An entry of an index, for a platform.
+struct Entry {
+    /// What the index says about it.
+    descriptor: Descriptor,
+    /// The outermost index.
+    index: Descriptor,
+}
+
+impl<T: Send + 'static> Pull<'_, T> {
     /// Fetches an entry of an index, which must be what the index says it is.
-    async fn entry(&self, entry: &Descriptor) -> Result<Manifest, RexError> {
+    async fn entry(&self, entry: Entry) -> Result<Step<T>, RexError> {
         let digest: Digest = entry
+            .descriptor
             .digest()
             .as_ref()
             .parse()
             .map_err(|problem| self.invalid(format!("a digest in the index {problem}")))?;
-        let manifest = self.fetch(&Reference::Digest(digest)).await?;
-        if manifest.descriptor.size() != entry.size() {
-            let problem = format!(
-                "the index gives {} a size of {} bytes, but it has {}",
-                entry.digest(),
-                entry.size(),
-                manifest.descriptor.size()
-            );
-            return Err(RexError::Integrity { at: self.at(), problem });
-        }
-        Ok(manifest)
+        self.fetch(&Reference::Digest(digest), Some(entry)).await
     }
 
-    async fn fetch(&self, reference: &Reference) -> Result<Manifest, RexError> {
+    async fn fetch(&self, reference: &Reference, entry: Option<Entry>) -> Result<Step<T>, RexError> {
         let url = endpoint::manifest(&self.upstream.base(), &self.target.repository, reference);
         let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, self.accept.0.clone());
+        headers.insert(header::ACCEPT, self.options.accept.value().clone());
         let request = get(url, headers, self.at(), self.call);
         let response = self.upstream.send(&request, self.scope).await?;
         let response = expect_success(response, Missing::Manifest, reference.as_str()).await?;
-        self.verified(response, reference).await
-    }
-
-    async fn verified(&self, response: Response, reference: &Reference) -> Result<Manifest, RexError> {
-        let digest_header = response.header(endpoint::CONTENT_DIGEST).map(str::to_owned);
-        let content_type = response.content_type();
+        let said = Said {
+            digest: response.header(endpoint::CONTENT_DIGEST).map(str::to_owned),
+            content_type: response.content_type(),
+        };
         let claims = Claims(response.at());
         let content = response.read("manifest", self.limit).await?;
-        let digest = claims.check_digest(&content, reference, digest_header.as_deref())?;
-        let media_type = claims.media_type(&content, content_type, self.accept)?;
-        let document = claims.parse(&content, &media_type)?;
-        let spec_digest: oci_spec::image::Digest = digest
-            .as_str()
-            .parse()
-            .map_err(|_| claims.invalid("its digest has an unsupported form".to_owned()))?;
-        let descriptor =
-            Descriptor::new(MediaType::from(media_type.as_str()), content.len() as u64, spec_digest);
-        Ok(Manifest { descriptor, content, document, index: None })
+        let (bytes, asked, named) = (content.len(), reference.clone(), self.reference.clone());
+        let (options, view, not_found_at) = (self.options.clone(), self.view, self.at());
+        let work = move || {
+            let outer = entry.as_ref().map(|entry| entry.index.clone());
+            let manifest = claims.verified(content, &asked, said, &options.accept, outer)?;
+            if let Some(entry) = &entry {
+                claims.check_size(&manifest, &entry.descriptor)?;
+            }
+            let (Document::Index(index), Some(platform)) = (&manifest.document, &options.platform) else {
+                return Ok(Step::Found(view(manifest)));
+            };
+            let not_found = || RexError::NotFound {
+                at: not_found_at,
+                missing: Missing::Manifest,
+                name: format!("for platform {platform} in the index {named}"),
+            };
+            let descriptor = platform.pick(index.manifests()).ok_or_else(not_found)?.clone();
+            let index = manifest.index.unwrap_or(manifest.descriptor);
+            Ok(Step::Entry(Box::new(Entry { descriptor, index })))
+        };
+        self.upstream.work_on_body(bytes, self.call, work).await?
     }
 
     fn at(&self) -> At {
@@ -207,10 +177,44 @@ impl Pull<'_> {
     }
 }
 
+/// What the head of a response says about its body.
+struct Said {
+    digest: Option<String>,
+    content_type: Option<String>,
+}
+
 /// Checks what a response says about its body against the body itself. Holds the location for errors.
 struct Claims(At);
 
 impl Claims {
+    fn verified(
+        &self,
+        content: Bytes,
+        reference: &Reference,
+        said: Said,
+        accept: &Accept,
+        index: Option<Descriptor>,
+    ) -> Result<Manifest, RexError> {
+        let digest = self.check_digest(&content, reference, said.digest.as_deref())?;
+        let media_type = self.media_type(&content, said.content_type, accept)?;
+        let document = self.parse(&content, &media_type)?;
+        let spec_digest: oci_spec::image::Digest =
+            digest.as_str().parse().map_err(|_| self.invalid("its digest cannot be expressed".to_owned()))?;
+        let descriptor =
+            Descriptor::new(MediaType::from(media_type.as_str()), content.len() as u64, spec_digest);
+        Ok(Manifest { descriptor, content, document, index })
+    }
+
+    /// An entry of an index must have the size that the index says.
+    fn check_size(&self, manifest: &Manifest, entry: &Descriptor) -> Result<(), RexError> {
+        if manifest.descriptor.size() == entry.size() {
+            return Ok(());
+        }
+        let (digest, said, has) = (entry.digest(), entry.size(), manifest.descriptor.size());
+        let problem = format!("the index says that {digest} has {said} bytes, and it has {has}");
+        Err(RexError::Integrity { at: At { http_status: None, ..self.0.clone() }, problem })
+    }
+
     /// Checks the requested digest; for a tag, the digest in the header.
     fn check_digest(
         &self,

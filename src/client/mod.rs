@@ -2,6 +2,15 @@
 //!
 //! A [`Client`] holds an `Upstream` for each registry that it may reach. An operation takes its URL from `endpoint`, sends
 //! its request through the upstream, and checks that the response is what it asked for.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `ping`, `manifest`, `page`, [`mod@blob`] | the operations |
+//! | `endpoint`, `exchange` | URLs, and what the requests of all operations have in common |
+//! | `accept` | the `Accept` header of a manifest request |
+//! | `names`, `link` | the names in a page, and the link to the next one |
+//! | `page_token`, `page_query` | page tokens, and which queries they may carry |
+//! | `content_range` | the `Content-Range` of a part of a blob |
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,12 +21,14 @@ use crate::{
     upstream::Upstream,
 };
 
+mod accept;
 mod blob;
 mod content_range;
 mod endpoint;
 mod exchange;
 mod link;
 mod manifest;
+mod names;
 mod page;
 mod page_query;
 mod page_token;
@@ -31,8 +42,9 @@ pub use crate::{
     },
     upstream::Settings,
 };
+pub use accept::Accept;
 pub use blob::{Blob, BlobRange};
-pub use manifest::{Accept, Document, Manifest, ManifestOptions};
+pub use manifest::{Document, Manifest, ManifestOptions};
 pub use page::{Page, PageRequest};
 pub use page_token::PageToken;
 pub use ping::PingResponse;

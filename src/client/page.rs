@@ -5,12 +5,12 @@
 //! one page of the registry. When the registry's page is larger than requested, the page is a window of it.
 
 use http::{HeaderMap, HeaderValue, header};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
 use super::{
     Client, Listing, endpoint,
     exchange::{expect_success, get, named},
     link::{self, Next},
+    names::{self, Names, Window},
     page_query::{self, MAX_PAGE_SIZE},
     page_token::PageToken,
 };
@@ -18,7 +18,6 @@ use crate::{
     auth::Scope,
     error::{At, Missing, RexError},
     http::{CallContext, Response},
-    oci::{Repository, Tag},
     upstream::Upstream,
 };
 
@@ -114,14 +113,12 @@ impl Walk<'_> {
         let query = query.map(page_query::clamp_n);
         let response = self.fetch(query.as_deref()).await?;
         let next = link::next(response.headers());
-        let all = self.names(response).await?;
-        let last = all.last().map(String::as_str);
+        let names = self.names(response, Window { skip: from.skip, size }).await?;
+        let last = names.last();
         if let Some(problem) = from.repeats(last) {
             return Err(self.invalid(problem.to_owned()));
         }
-        let rest = all.get(from.skip..).unwrap_or_default();
-        let entries: Vec<String> = rest.iter().take(size).cloned().collect();
-        let next = if rest.len() > size {
+        let next = if names.count.saturating_sub(from.skip) > size {
             Some(from.further(size, query))
         } else {
             match next {
@@ -138,7 +135,7 @@ impl Walk<'_> {
                 }
             }
         };
-        Ok(Page { entries, next })
+        Ok(Page { entries: names.kept, next })
     }
 
     /// A token with this query would be refused, so this is an error: otherwise the list would end here silently.
@@ -166,52 +163,18 @@ impl Walk<'_> {
         expect_success(response, Missing::Repository, "").await
     }
 
-    /// The names in a page. Nulls (Nexus) and invalid names (Artifactory lists digests as tags) are skipped.
-    async fn names(&self, response: Response) -> Result<Vec<String>, RexError> {
+    async fn names(&self, response: Response, window: Window) -> Result<Names, RexError> {
         let content_type = response.content_type();
         let not_a_list = response.invalid(format!("{} instead of a list", named(content_type.as_deref())));
         let body = response.read("list page", self.client.limits.list_page_bytes).await?;
-        let names =
-            serde_json::from_slice::<Body>(&body).ok().and_then(|body| body.names(&self.request.listing));
-        let is_name = |name: &String| match &self.request.listing {
-            Listing::Catalog(_) => name.parse::<Repository>().is_ok(),
-            Listing::Tags(_) => name.parse::<Tag>().is_ok(),
-        };
-        Ok(names.ok_or(not_a_list)?.into_iter().flatten().filter(is_name).collect())
+        let (bytes, listing) = (body.len(), self.request.listing.clone());
+        let read = move || names::read(&body, &listing, window);
+        self.upstream.work_on_body(bytes, self.call, read).await?.ok_or(not_a_list)
     }
 
     fn invalid(&self, problem: String) -> RexError {
         RexError::Validation { at: self.upstream.at(self.scope.repository()), problem }
     }
-}
-
-/// The body of a list. A missing list is an error; a list that is null is empty.
-#[derive(Deserialize)]
-struct Body {
-    #[serde(default, deserialize_with = "present")]
-    repositories: Option<Names>,
-    #[serde(default, deserialize_with = "present")]
-    tags: Option<Names>,
-    /// Present in an error body ("Error Codes"), which some proxies send with status 200.
-    errors: Option<IgnoredAny>,
-}
-
-type Names = Option<Vec<Option<String>>>;
-
-impl Body {
-    /// The requested list; `None` if the body has none.
-    fn names(self, listing: &Listing) -> Option<Vec<Option<String>>> {
-        let names = match listing {
-            Listing::Catalog(_) => self.repositories,
-            Listing::Tags(_) => self.tags,
-        };
-        names.filter(|_| self.errors.is_none()).map(Option::unwrap_or_default)
-    }
-}
-
-/// Reads a value that is present, null included.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Names>, D::Error> {
-    Names::deserialize(value).map(Some)
 }
 
 /// Whether a registry may have refused the page size: Quay and others respond with 400 or 413.

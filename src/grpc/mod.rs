@@ -191,9 +191,9 @@ impl RegistryService for Registries {
                 let (target, reference, options) = call.manifest(request.get_ref())?;
                 let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let context = call.context(deadline);
-                let manifest = self.client.manifest(&target, &reference, &options, &context).await?;
-                let response =
-                    self.respond(convert::manifest_response(manifest), &request, &call, deadline)?;
+                let view = convert::manifest_response;
+                let response = self.client.manifest(&target, &reference, &options, &context, view).await?;
+                let response = self.respond(response, &request, &call, deadline)?;
                 Ok(permit.attach(response))
             }),
         )

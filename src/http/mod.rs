@@ -13,6 +13,7 @@
 //! | `settings`, `connect` | certificates, proxies and protocols: the reqwest clients |
 //! | [`mod@egress`] | decides which URLs may be requested, and which may receive credentials |
 //! | `response`, `body`, `error_response` | read the response, within limits |
+//! | `large_work` | parses large bodies off the runtime's threads |
 //! | `failure` | converts reqwest's errors |
 //! | `rate_limit` | logs how many requests a registry's rate limit still allows |
 //!
@@ -24,6 +25,7 @@ mod connect;
 pub mod egress;
 mod error_response;
 mod failure;
+mod large_work;
 mod pace;
 mod permits;
 mod rate_limit;

@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     call::CallContext,
     egress::{Guard, Origin, Trust},
+    large_work::LargeWork,
     pace::Pace,
     permits::{Permit, Permits},
     redirect,
@@ -36,6 +37,7 @@ pub(crate) struct Transport {
     pace: Pace,
     requests: Permits,
     blobs: Permits,
+    large_work: LargeWork,
 }
 
 impl Transport {
@@ -54,6 +56,7 @@ impl Transport {
             pace: Pace::new(),
             requests: Permits::new(settings.max_concurrent_requests),
             blobs: Permits::new(settings.max_concurrent_blobs),
+            large_work: LargeWork::new(registry.to_string()),
             settings,
         })
     }
@@ -102,6 +105,17 @@ impl Transport {
     /// Waits while the registry has asked for a pause. It is an error, at once, when the pause outlasts the deadline.
     pub(crate) async fn wait_for_pause(&self, at: &At, call: &CallContext) -> Result<(), RexError> {
         self.pace.wait(at, call.deadline()).await
+    }
+
+    /// Runs work on a body of this size that the registry sent. If the body is large, the work runs off the runtime's threads,
+    /// one piece of work at a time.
+    pub(crate) async fn work_on_body<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        call: &CallContext,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RexError> {
+        self.large_work.run(bytes, call, self.settings.header_timeout, work).await
     }
 
     /// Checks that the service may send requests to a token service at `url`, and credentials if the request has some. The

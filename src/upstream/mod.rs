@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     auth::{AuthScheme, Authenticator, Challenge, Scope, SignIn},
     error::{At, Missing, RexError},
-    http::{ErrorResponse, Request, Response, SetupError, Transport},
+    http::{CallContext, ErrorResponse, Request, Response, SetupError, Transport},
     oci::{Registry, Repository},
 };
 
@@ -59,6 +59,16 @@ impl Upstream {
     /// Registry and repository, for errors.
     pub(crate) fn at(&self, repository: Option<&Repository>) -> At {
         self.transport.at(repository)
+    }
+
+    /// Runs work on a body of this size that the registry sent: see [`Transport::work_on_body`].
+    pub(crate) async fn work_on_body<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        call: &CallContext,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RexError> {
+        self.transport.work_on_body(bytes, call, work).await
     }
 
     /// Sends a request, signed in. A 401 or 403 that remains after signing in, and a 429 or 5xx that remains after

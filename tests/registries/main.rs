@@ -4,6 +4,7 @@
 
 mod bodies;
 mod errors;
+mod large_bodies;
 mod lists;
 mod manifests;
 mod page_parameters;
