@@ -78,6 +78,8 @@ pub enum Wait {
     Body,
     /// The time to read a whole body into memory.
     WholeBody,
+    /// The time over which a blob must come at the least rate.
+    LeastRate,
 }
 
 impl fmt::Display for Wait {
@@ -88,6 +90,7 @@ impl fmt::Display for Wait {
             Self::Headers => "no response",
             Self::Body => "no further bytes of the body",
             Self::WholeBody => "no complete body",
+            Self::LeastRate => "fewer than 1024 bytes a second of the body",
         })
     }
 }

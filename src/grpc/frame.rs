@@ -67,6 +67,11 @@ impl Shared {
         self.steps() % 2 == 1
     }
 
+    /// The offset of the next byte; `None` while a message is being made.
+    pub(super) fn position(&self) -> Option<u64> {
+        self.blob.try_lock().ok().map(|blob| blob.position())
+    }
+
     /// Gives the registry's connection back, unless a message is being made.
     pub(super) fn detach(&self) {
         if let Ok(mut blob) = self.blob.try_lock() {

@@ -38,7 +38,7 @@ mod settings;
 mod transport;
 mod wire;
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, LEAST_RATE};
 pub use call::{CallContext, Share};
 pub(crate) use egress::Trust;
 pub(crate) use error_response::ErrorResponse;

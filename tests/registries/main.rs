@@ -13,6 +13,7 @@ mod platforms;
 mod request_counts;
 mod retries;
 mod secrets;
+mod slow_blobs;
 mod slow_bodies;
 #[path = "../support/mod.rs"]
 mod support;

@@ -9,7 +9,7 @@ use h2::{
 };
 use http::{Request, Response};
 use prost::Message;
-use rexd::grpc::proto::{GetManifestRequest, ListCatalogRequest, ListTagsRequest};
+use rexd::grpc::proto::{GetManifestRequest, ListCatalogRequest, ListTagsRequest, StreamBlobRequest};
 use tokio::{net::TcpStream, time::timeout};
 use tonic::Status;
 
@@ -61,6 +61,10 @@ impl Caller {
     pub(crate) async fn catalog(&self) -> Result<UnreadResponse, Status> {
         let request = ListCatalogRequest { page_size: 1000, ..ListCatalogRequest::default() };
         self.call("ListCatalog", request, "60S").await
+    }
+
+    pub(crate) async fn blob(&self, request: StreamBlobRequest) -> Result<UnreadResponse, Status> {
+        self.call("StreamBlob", request, "60S").await
     }
 
     async fn call(&self, rpc: &str, message: impl Message, deadline: &str) -> Result<UnreadResponse, Status> {

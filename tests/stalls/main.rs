@@ -9,6 +9,7 @@
 
 mod caller;
 mod large_responses;
+mod slow_blob_readers;
 #[path = "../support/mod.rs"]
 mod support;
 mod unread_sockets;

@@ -21,8 +21,11 @@ use crate::{
     upstream::Upstream,
 };
 
+mod attempts;
 mod open;
 mod receive;
+
+use attempts::Attempts;
 
 /// A range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +61,7 @@ pub struct Blob {
     /// Hashes what is returned. `None` for a part of a blob, which has no digest.
     verifier: Option<Verifier>,
     resumes: u32,
-    attempts_without_progress: u32,
+    attempts: Attempts,
     /// Whether the registry has shown that it serves ranges.
     ranges: bool,
     /// Whether a registry that ignores ranges has already sent the beginning again.
@@ -102,7 +105,7 @@ impl Client {
             held: Bytes::new(),
             verifier: None,
             resumes: 0,
-            attempts_without_progress: 0,
+            attempts: Attempts::default(),
             ranges: false,
             repeated: false,
         };
@@ -216,8 +219,7 @@ impl Blob {
         // bytes are in the processor's cache for the hash anyway.
         let piece = Bytes::copy_from_slice(&self.pending.split_to(length));
         self.position += length as u64;
-        // Only returned bytes are progress: bytes that were held back are requested again.
-        self.attempts_without_progress = 0;
+        self.attempts.returned(self.position);
         if let Some(verifier) = &mut self.verifier {
             verifier.update(&piece);
         }

@@ -77,7 +77,7 @@ impl Blob {
             self.verifier = None;
         }
         self.set_end()?;
-        let body = Box::new(response.into_body()?);
+        let body = Box::new(response.into_body()?.with_least_rate());
         self.source = Source::Open { body, skip: 0, labelled: Some(labelled) };
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Blob {
             return Err(self.ends_before_position(response.at(), size));
         }
         self.set_end()?;
-        let body = Box::new(response.into_body()?);
+        let body = Box::new(response.into_body()?.with_least_rate());
         self.source = Source::Open { body, skip: self.position, labelled: None };
         Ok(())
     }

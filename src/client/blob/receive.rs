@@ -3,11 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use tracing::Instrument as _;
 
-use super::{Blob, Source};
+use super::{Blob, Source, attempts::is_lost_connection};
 use crate::{error::RexError, http::wait_before_try};
-
-/// A lost connection becomes the caller's error after this many attempts in a row that brought no byte.
-const MAX_ATTEMPTS_WITHOUT_PROGRESS: u32 = 3;
 
 /// A read may resume this often, and once more for each [`BYTES_PER_RESUME`] that it has returned. So a registry that sends
 /// one byte a connection does not cause one request a byte.
@@ -85,23 +82,16 @@ impl Blob {
     /// brought too few.
     async fn resume_later(&mut self, error: RexError) -> Result<(), RexError> {
         self.close();
-        self.attempts_without_progress += 1;
+        let tries = self.attempts.lost(&error, self.position);
         let earned = (self.position - self.range.offset) / BYTES_PER_RESUME;
-        if self.attempts_without_progress > MAX_ATTEMPTS_WITHOUT_PROGRESS
-            || u64::from(self.resumes) >= FREE_RESUMES + earned
-        {
+        let Some(tries) = tries.filter(|_| u64::from(self.resumes) < FREE_RESUMES + earned) else {
             return Err(error);
-        }
+        };
         self.resumes += 1;
         tracing::debug!(parent: &self.span, %error, position = self.position, "lost the connection of a blob; requesting the rest");
-        if self.attempts_without_progress > 1 {
-            wait_before_try(self.attempts_without_progress).await;
+        if tries > 1 {
+            wait_before_try(tries).await;
         }
         Ok(())
     }
-}
-
-/// Whether an error is a lost connection, after which the rest can be requested.
-fn is_lost_connection(error: &RexError) -> bool {
-    matches!(error, RexError::Network { .. } | RexError::Timeout { .. } | RexError::Server { .. })
 }
