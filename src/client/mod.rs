@@ -11,6 +11,7 @@
 //! | `names`, `link` | the names in a page, and the link to the next one |
 //! | `page_token`, `page_query` | page tokens, and which queries they may carry |
 //! | `content_range` | the `Content-Range` of a part of a blob |
+//! | `unlisted_registries` | the registries that the configuration does not list: at most 64 in use |
 
 use std::{collections::HashMap, sync::Arc};
 

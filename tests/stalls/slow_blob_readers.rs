@@ -13,7 +13,7 @@ use crate::{
     support::{
         self,
         fault::FaultProxy,
-        service::{Options, Service, settings},
+        service::{Options, Service, memory_of, settings},
     },
 };
 
@@ -24,7 +24,7 @@ const WRITE_STALL: Duration = Duration::from_secs(3);
 async fn a_caller_that_reads_slowly_gives_its_connection_to_the_registry_back_and_goes_on() {
     let registry = support::demo_registry().await;
     let proxy = FaultProxy::start(registry.address());
-    let streams = StreamLimits { max_streams: 1, memory_bytes: 1 << 20, write_stall: WRITE_STALL };
+    let streams = StreamLimits { max_streams: 1, memory: memory_of(1 << 20), write_stall: WRITE_STALL };
     let options = Options { streams, ..Options::default() };
     let service = Service::start(vec![settings("demo.local", proxy.address())], options).await;
     let sample = support::sample();
