@@ -10,6 +10,7 @@ mod forbidden_listener;
 mod logs;
 mod output;
 mod process;
+mod proxies;
 mod realms;
 mod redirects;
 mod response_urls;
