@@ -5,7 +5,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `ping`, `manifest`, `page`, [`mod@blob`] | the operations |
+//! | `ping`, `manifest`, `page`, `blob` | the operations |
 //! | `endpoint`, `exchange` | URLs, and what the requests of all operations have in common |
 //! | `accept` | the `Accept` header of a manifest request |
 //! | `names`, `link` | the names in a page, and the link to the next one |
