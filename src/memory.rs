@@ -1,8 +1,8 @@
 //! One budget for the memory that callers and registries make the service hold: requests that arrive, documents that are
 //! read from registries, responses until their bytes have left, streams.
 //!
-//! Whoever makes the service hold something reserves bytes for it first, and is refused when there are none. No peer address
-//! and no caller may take all of the budget, so that one of them cannot shut out the others.
+//! A call reserves bytes before the service holds something for it, and is refused if the budget has none left. No peer address
+//! and no caller gets all of the budget, so that one of them cannot shut out the others.
 //!
 //! The bytes are estimates. They count what grows with the number and size of requests; the process itself, its connections and
 //! what the allocator keeps come on top of them.
@@ -32,7 +32,7 @@ const RESERVATIONS_OF_A_CALL: usize = 4;
 /// How many bytes may be reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimits {
-    /// By everybody together.
+    /// For all peers together.
     pub total: usize,
     /// For one peer address.
     pub per_peer: usize,
@@ -48,7 +48,7 @@ pub struct MemoryBudget(Arc<Budget>);
 struct Budget {
     limits: MemoryLimits,
     reserved: AtomicUsize,
-    /// Those who have an account now: peers with an open connection, and callers with a call.
+    /// The peers with an open connection, and the callers with a running call.
     owners: Mutex<HashMap<OwnerKey, Weak<Owner>>>,
 }
 
@@ -145,14 +145,14 @@ impl MemoryAccount {
     /// Reserves bytes.
     ///
     /// # Errors
-    /// [`RexError::Overloaded`] if they are not there.
+    /// [`RexError::Overloaded`] if the budget does not have them.
     pub fn reserve(&self, bytes: usize) -> Result<Reservation, RexError> {
         let mut reservation = Reservation { account: self.clone(), bytes: 0 };
         reservation.grow(bytes)?;
         Ok(reservation)
     }
 
-    /// What is reserved, its limit, and whose it is.
+    /// For each limit: the reserved bytes, the limit, and for whom it is.
     fn counters(&self) -> impl Iterator<Item = (&AtomicUsize, usize, &'static str)> {
         let limits = self.budget.limits;
         let peer = self.peer.iter().map(move |owner| (&owner.reserved, limits.per_peer, "one peer address"));
@@ -165,7 +165,7 @@ impl Reservation {
     /// Reserves more bytes, as far as the reservation may grow. Those that are reserved already stay reserved when it fails.
     ///
     /// # Errors
-    /// [`RexError::Overloaded`] if they are not there.
+    /// [`RexError::Overloaded`] if the budget does not have them.
     pub fn grow(&mut self, bytes: usize) -> Result<(), RexError> {
         let least = self.account.counters().map(|(_, limit, _)| limit).min().unwrap_or_default();
         let bytes = bytes.min((least / RESERVATIONS_OF_A_CALL).saturating_sub(self.bytes));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_of_those_who_left_are_forgotten() {
+    fn the_budget_forgets_owners_without_an_account() {
         let budget = MemoryBudget::new(LIMITS);
         let account = budget.peer_account(peer(1)).with_caller("build");
         let reservation = account.reserve(1).unwrap();

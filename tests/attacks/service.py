@@ -127,12 +127,15 @@ class Cgroup:
 class Service:
     """The service, started inside the cgroup, so that it finds the limit there."""
 
-    def __init__(self, binary, directory, registry, cgroup, callers=None, **limits):
+    def __init__(self, binary, directory, registry, cgroup, callers=None, others=None, **limits):
         self.port = free_port()
         config = {
             "listen": f"127.0.0.1:{self.port}",
             "ops_listen": None,
-            "registries": {"registry.test": {"url": f"http://{registry.address}"}},
+            "registries": {
+                name: {"url": f"http://{address}"}
+                for name, address in {"registry.test": registry.address, **(others or {})}.items()
+            },
             "limits": {"drain_pause": "1ms", "drain_grace": "1s", **limits},
         }
         if callers:
