@@ -11,7 +11,7 @@ use super::{
     output::{print, write_out},
 };
 use crate::grpc::proto::{
-    AuthScheme, Descriptor, GetManifestRequest, ListCatalogRequest, ListTagsRequest, PingRequest,
+    AuthScheme, ContentDescriptor, GetManifestRequest, ListCatalogRequest, ListTagsRequest, PingRequest,
 };
 
 /// The reference of an image without a tag, as in Docker.
@@ -119,7 +119,7 @@ pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
     let manifest =
         client.get_manifest(args.server.request(request)?).await.map_err(status_failure)?.into_inner();
-    if let Some(Descriptor { media_type, digest, size, .. }) = &manifest.content_descriptor {
+    if let Some(ContentDescriptor { media_type, digest, size, .. }) = &manifest.content_descriptor {
         eprintln!("{media_type} {digest} {size} bytes");
     }
     write_out(&manifest.content)

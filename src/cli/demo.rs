@@ -19,7 +19,7 @@ use crate::{
     config::{Config, Flags, Sources},
     demo::{APP, DemoRegistry, MANY, Sample},
     grpc::proto::{
-        Descriptor, GetManifestRequest, GetManifestResponse, ListCatalogRequest, ListTagsRequest,
+        ContentDescriptor, GetManifestRequest, GetManifestResponse, ListCatalogRequest, ListTagsRequest,
         PingRequest, StreamBlobRequest, get_manifest_response::Manifest,
         registry_service_client::RegistryServiceClient, stream_blob_response::Frame,
     },
@@ -156,7 +156,7 @@ impl Tour {
     }
 
     /// Returns the largest layer of the arm64 image.
-    async fn manifests(&mut self) -> Result<Descriptor, Failure> {
+    async fn manifests(&mut self) -> Result<ContentDescriptor, Failure> {
         self.show(
             "GetManifest",
             &format!(r#"{{"registry":"{REGISTRY}","repository":"{APP}","reference":"v1"}}"#),
@@ -204,7 +204,7 @@ impl Tour {
         Ok(self.client.get_manifest(request).await.map_err(status_failure)?.into_inner())
     }
 
-    async fn blob(&mut self, layer: Descriptor) -> Result<(), Failure> {
+    async fn blob(&mut self, layer: ContentDescriptor) -> Result<(), Failure> {
         let digest = layer.digest;
         // The command to paste prints only the first bytes, not the whole blob.
         let pasted =

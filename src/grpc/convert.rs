@@ -206,8 +206,8 @@ fn image_index(index: &ImageIndex) -> proto::ImageIndex {
     }
 }
 
-pub(super) fn descriptor(descriptor: &Descriptor) -> proto::Descriptor {
-    proto::Descriptor {
+pub(super) fn descriptor(descriptor: &Descriptor) -> proto::ContentDescriptor {
+    proto::ContentDescriptor {
         media_type: descriptor.media_type().to_string(),
         digest: descriptor.digest().to_string(),
         size: i64::try_from(descriptor.size()).unwrap_or(i64::MAX),

@@ -152,11 +152,11 @@ impl BlobMessages {
 
 fn header(blob: &Blob, offset: u64) -> proto::BlobHeader {
     proto::BlobHeader {
-        blob_descriptor: Some(proto::Descriptor {
+        blob_descriptor: Some(proto::ContentDescriptor {
             media_type: MediaType::from(blob.media_type()).to_string(),
             digest: blob.digest().to_string(),
             size: signed(blob.size().unwrap_or_default()),
-            ..proto::Descriptor::default()
+            ..proto::ContentDescriptor::default()
         }),
         offset: signed(offset),
         length: signed(blob.length().unwrap_or_default()),

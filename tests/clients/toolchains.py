@@ -168,7 +168,7 @@ def java_with_descriptor():
     with tempfile.TemporaryDirectory(prefix="rexd-proto-") as folder:
         changed = pathlib.Path(folder) / API
         changed.parent.mkdir(parents=True)
-        changed.write_text((PROTO / API).read_text().replace("Descriptor blob_descriptor =", "Descriptor descriptor ="))
+        changed.write_text((PROTO / API).read_text().replace("ContentDescriptor blob_descriptor =", "ContentDescriptor descriptor ="))
         try:
             java(pathlib.Path(folder), "java-descriptor")
         except Missing as missing:
