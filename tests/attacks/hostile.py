@@ -20,6 +20,8 @@ KINDS = {
     "a new realm with each 401": ("ListTags", "org/realms", b""),
 }
 CALLERS = 40
+PAUSE = 0.2
+"""Seconds between two calls of a caller: the registry is hostile, its callers are not."""
 
 
 class HostileRegistry:
@@ -46,7 +48,7 @@ class Calls:
 
 
 def call(port, kind, over, ended, number):
-    """Calls again as soon as a call has ended."""
+    """Calls again a moment after a call has ended."""
     method, repository, rest = KINDS[kind]
     request = string_field(1, "hostile.test") + string_field(2, repository) + rest
     with contextlib.suppress(OSError):
@@ -54,6 +56,7 @@ def call(port, kind, over, ended, number):
         while not over.is_set():
             connection.unary(method, request)
             ended[number] += 1
+            over.wait(PAUSE)
         connection.close()
 
 
