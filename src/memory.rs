@@ -66,9 +66,12 @@ struct Owner {
     budget: Arc<Budget>,
 }
 
-/// Reserves memory on behalf of a peer, and of a caller once it is known.
+/// Reserves memory on behalf of a peer, and of a caller once it is known. Its clones are the same account.
 #[derive(Debug, Clone)]
-pub struct MemoryAccount {
+pub struct MemoryAccount(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
     budget: Arc<Budget>,
     peer: Option<Arc<Owner>>,
     caller: Option<Arc<Owner>>,
@@ -92,13 +95,17 @@ impl MemoryBudget {
     /// An account that only the total limits, for calls that no peer and no caller makes.
     #[must_use]
     pub fn account(&self) -> MemoryAccount {
-        MemoryAccount { budget: Arc::clone(&self.0), peer: None, caller: None }
+        self.account_of(None)
     }
 
     /// The account of a peer. All accounts of one address share its limit.
     #[must_use]
     pub fn peer_account(&self, address: IpAddr) -> MemoryAccount {
-        MemoryAccount { peer: Some(self.0.owner(OwnerKey::Peer(address))), ..self.account() }
+        self.account_of(Some(self.0.owner(OwnerKey::Peer(address))))
+    }
+
+    fn account_of(&self, peer: Option<Arc<Owner>>) -> MemoryAccount {
+        MemoryAccount(Arc::new(Account { budget: Arc::clone(&self.0), peer, caller: None }))
     }
 
     /// How many bytes are reserved now.
@@ -139,7 +146,9 @@ impl MemoryAccount {
     /// The account of a caller at this account's peer. All accounts of one caller share its limit.
     #[must_use]
     pub fn with_caller(&self, name: &str) -> Self {
-        Self { caller: Some(self.budget.owner(OwnerKey::Caller(name.to_owned()))), ..self.clone() }
+        let Account { budget, peer, .. } = &*self.0;
+        let caller = Some(budget.owner(OwnerKey::Caller(name.to_owned())));
+        Self(Arc::new(Account { budget: Arc::clone(budget), peer: peer.clone(), caller }))
     }
 
     /// Reserves bytes.
@@ -154,10 +163,11 @@ impl MemoryAccount {
 
     /// For each limit: the reserved bytes, the limit, and for whom it is.
     fn counters(&self) -> impl Iterator<Item = (&AtomicUsize, usize, &'static str)> {
-        let limits = self.budget.limits;
-        let peer = self.peer.iter().map(move |owner| (&owner.reserved, limits.per_peer, "one peer address"));
-        let caller = self.caller.iter().map(move |owner| (&owner.reserved, limits.per_caller, "one caller"));
-        std::iter::once((&self.budget.reserved, limits.total, "all callers")).chain(peer).chain(caller)
+        let Account { budget, peer, caller } = &*self.0;
+        let limits = budget.limits;
+        let peer = peer.iter().map(move |owner| (&owner.reserved, limits.per_peer, "one peer address"));
+        let caller = caller.iter().map(move |owner| (&owner.reserved, limits.per_caller, "one caller"));
+        std::iter::once((&budget.reserved, limits.total, "all callers")).chain(peer).chain(caller)
     }
 }
 

@@ -25,6 +25,9 @@ pub(super) const CONNECTION_BYTES: usize = 32 * 1024;
 /// message. Measured: 10,000 calls that wait for a registry take 16 KiB each.
 const CALL_BYTES: usize = 16 * 1024;
 
+/// The part of them that is the buffer for the message.
+const MESSAGE_BYTES: usize = 8 * 1024;
+
 /// What HTTP/2 counts for a header field besides its name and value (RFC 9113, section 6.5.2), which is also about what an
 /// entry of the map takes.
 const FIELD_BYTES: usize = 32;
@@ -71,19 +74,31 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReservedBody<B> {
     }
 }
 
-/// The body of a request with one message. Its bytes are reserved twice: the generated server collects them in a buffer that grows
-/// by doubling. It fails with OVERLOADED when there is no memory for them.
+/// The body of a request with one message. Bytes beyond the first [`MESSAGE_BYTES`] are reserved twice: the generated server collects
+/// them in a buffer that grows by doubling. It fails with OVERLOADED when there is no memory for them.
 pub(super) struct CountedRequest<B> {
     /// `None` after the failure.
     body: Option<B>,
-    reservation: Reservation,
+    received: usize,
+    memory: MemoryAccount,
+    /// `None` for the messages of ordinary callers, which are a few hundred bytes.
+    reservation: Option<Reservation>,
 }
 
 impl<B> CountedRequest<B> {
-    /// # Errors
-    /// [`RexError::Overloaded`] if there is no memory at all.
-    pub(super) fn new(body: B, memory: &MemoryAccount) -> Result<Self, RexError> {
-        Ok(Self { body: Some(body), reservation: memory.reserve(0)? })
+    pub(super) fn new(body: B, memory: MemoryAccount) -> Self {
+        Self { body: Some(body), received: 0, memory, reservation: None }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), RexError> {
+        self.received = self.received.saturating_add(bytes);
+        if self.received <= MESSAGE_BYTES {
+            return Ok(());
+        }
+        match &mut self.reservation {
+            Some(reservation) => reservation.grow(2 * bytes),
+            reservation => self.memory.reserve(2 * bytes).map(|reserved| *reservation = Some(reserved)),
+        }
     }
 }
 
@@ -103,7 +118,7 @@ where
         let frame = ready!(Pin::new(body).poll_frame(context));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
-            && let Err(refused) = self.reservation.grow(2 * data.len())
+            && let Err(refused) = self.count(data.len())
         {
             self.body = None;
             return Poll::Ready(Some(Err(Status::from(refused).into())));

@@ -33,10 +33,7 @@ use super::{
     tls,
     unknown_callers::UnknownCallers,
 };
-use crate::{
-    error::RexError,
-    memory::{MemoryAccount, MemoryBudget},
-};
+use crate::memory::{MemoryAccount, MemoryBudget};
 
 /// How long a connection stays open after its calls must end, so that their statuses reach the callers.
 pub(super) const STATUS_FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
@@ -154,20 +151,19 @@ impl Connections {
             request.extensions_mut().insert(unknown_callers);
             request.extensions_mut().insert(memory.clone());
             request.extensions_mut().insert(executor.next_watchdog());
-            let mut reservation = None;
-            let response = if content_type::is_grpc(request.headers()) {
-                let reserved = memory.reserve(call_memory::of_request(request.headers()));
-                let request = reserved.and_then(|reserved| {
-                    reservation = Some(reserved);
-                    arriving(request, address, request_timeout, &memory)
-                });
-                match request {
-                    // A router is always ready: there is no `poll_ready` to wait for.
-                    Ok(request) => Either::Left(routes.clone().call(request)),
-                    Err(refused) => Either::Right(future::ready(Ok(Status::from(refused).into_http()))),
-                }
+            let (response, reservation) = if !content_type::is_grpc(request.headers()) {
+                (Either::Right(future::ready(Ok(content_type::unsupported()))), None)
             } else {
-                Either::Right(future::ready(Ok(content_type::unsupported())))
+                match memory.reserve(call_memory::of_request(request.headers())) {
+                    Err(refused) => {
+                        (Either::Right(future::ready(Ok(Status::from(refused).into_http()))), None)
+                    }
+                    Ok(reservation) => {
+                        let request = arriving(request, address, request_timeout, memory);
+                        // A router is always ready: there is no `poll_ready` to wait for.
+                        (Either::Left(routes.clone().call(request)), Some(reservation))
+                    }
+                }
             };
             let response = shutdown.end_on_shutdown(response);
             response.map_ok(|response| response.map(|body| ReservedBody::new(body, reservation)))
@@ -205,17 +201,17 @@ fn arriving(
     request: Request<Incoming>,
     peer: SocketAddr,
     timeout: Duration,
-    memory: &MemoryAccount,
-) -> Result<Request<tonic::body::Body>, RexError> {
+    memory: MemoryAccount,
+) -> Request<tonic::body::Body> {
     let (parts, body) = request.into_parts();
     let body = if reflection::is_reflection(parts.uri.path()) {
         // Its messages are decoded as they come; their size is limited.
         tonic::body::Body::new(ArrivingRequest::with_messages(body, peer, timeout))
     } else {
-        let counted = CountedRequest::new(body, memory)?;
+        let counted = CountedRequest::new(body, memory);
         tonic::body::Body::new(ArrivingRequest::with_one_message(counted, peer, timeout))
     };
-    Ok(Request::from_parts(parts, body))
+    Request::from_parts(parts, body)
 }
 
 /// A random time within ±10 % of `time`.

@@ -74,6 +74,7 @@ class Connection:
         self.socket.sendall(PREFACE + settings(**wanted))
         self.buffer = b""
         self.stream = -1
+        self.window = 65_535
 
     def next_stream(self):
         self.stream += 2
@@ -92,10 +93,21 @@ class Connection:
             self.send(frame(SETTINGS, ACK, 0))
         elif kind == PING and not flags & ACK:
             self.send(frame(PING, ACK, 0, payload))
+        elif kind == WINDOW_UPDATE and stream == 0:
+            self.window += int.from_bytes(payload, "big")
         elif kind == DATA and length:
             window = struct.pack(">I", length)
             self.send(frame(WINDOW_UPDATE, 0, 0, window) + frame(WINDOW_UPDATE, 0, stream, window))
         return kind, flags, stream, payload
+
+    def send_data(self, stream, data, flags):
+        """Sends data as far as the connection's window allows, in frames of at most 16 KiB; waits for the rest of the window."""
+        for at in range(0, len(data), 16_384):
+            piece = data[at : at + 16_384]
+            while self.window < len(piece):
+                self.read_frame()
+            self.window -= len(piece)
+            self.send(frame(DATA, flags, stream, piece))
 
     def _take(self, count):
         while len(self.buffer) < count:
