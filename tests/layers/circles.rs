@@ -18,7 +18,7 @@ pub(crate) fn of(files: &[(Module, String)]) -> Vec<String> {
     let mut edges = BTreeMap::<&Module, BTreeSet<Module>>::new();
     for (module, text) in &files {
         let text = without_re_exports(text);
-        for path in paths::of(module, &text).into_iter().chain(children(module, &text)) {
+        for path in named(module, &text) {
             if path.is_ours {
                 let target = home(&path.segments, &modules, &exports);
                 if target.as_ref().is_some_and(|target| target != module) {
@@ -44,21 +44,23 @@ fn module_of(module: &Module) -> Module {
     module
 }
 
-/// Paths that begin with a child module, as in `use a::A` in the file that declares `mod a`.
-fn children(module: &Module, text: &str) -> Vec<paths::Named> {
-    let declared: Vec<String> = text
+/// The paths in a file. Those that begin with a child module lead into this crate too, as in `use a::A` in the file that
+/// declares `mod a`.
+fn named(module: &Module, text: &str) -> Vec<paths::Named> {
+    let declared: Vec<&str> = text
         .lines()
         .filter_map(|line| {
             let line = line.trim();
             let line = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
-            line.strip_prefix("mod ")?.strip_suffix(';').map(str::to_owned)
+            line.strip_prefix("mod ")?.strip_suffix(';')
         })
         .collect();
     let mut named = paths::of(module, text);
-    named.retain(|path| !path.is_ours && path.segments.first().is_some_and(|first| declared.contains(first)));
-    for path in &mut named {
-        path.is_ours = true;
-        path.segments = module.iter().cloned().chain(path.segments.drain(..)).collect();
+    for path in named.iter_mut().filter(|path| !path.is_ours) {
+        if path.segments.first().is_some_and(|first| declared.contains(&first.as_str())) {
+            path.is_ours = true;
+            path.segments.splice(0..0, module.iter().cloned());
+        }
     }
     named
 }
@@ -73,7 +75,7 @@ fn exports(files: &[(Module, String)]) -> BTreeMap<Module, BTreeMap<String, Vec<
             "{}\n{only}",
             text.lines().filter(|line| line.contains("mod ")).collect::<Vec<_>>().join("\n")
         );
-        for path in paths::of(module, &text).into_iter().chain(children(module, &text)) {
+        for path in named(module, &text) {
             if let (true, Some(name)) = (path.is_ours, path.segments.last()) {
                 names.insert(name.clone(), path.segments.clone());
             }
