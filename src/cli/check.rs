@@ -25,13 +25,14 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     if !args.connect {
         return print("the configuration is valid\n");
     }
+    let memory = memory_limits::choose(&config.limits).budget().account();
     let mut failures = 0;
     for (name, entry) in &config.registries {
         let registry = wiring::name_of(name)?;
         let url = entry.url.as_ref().map(|url| url.as_url().to_string());
         let tls = if url.as_deref().is_some_and(|url| url.starts_with("http://")) { "no TLS" } else { "TLS" };
-        let memory = memory_limits::choose(&config.limits).budget().account();
-        let call = CallContext::new(Some(Instant::now() + PING_TIMEOUT), Share::of("check-config"), memory);
+        let call =
+            CallContext::new(Some(Instant::now() + PING_TIMEOUT), Share::of("check-config"), memory.clone());
         let ping = client.ping(&registry, &call);
         let line = match tokio::time::timeout(PING_TIMEOUT, ping).await {
             Ok(Ok(pong)) => format!("ok      {registry}: name, {tls}, {}", describe(&pong)),

@@ -114,7 +114,7 @@ enum Step<T> {
 
 /// An entry of an index, for a platform.
 struct Entry {
-    /// What the index says about it.
+    /// The entry itself.
     descriptor: Descriptor,
     /// The outermost index.
     index: Descriptor,
@@ -139,17 +139,17 @@ impl<T: Send + 'static> Pull<'_, T> {
         let request = get(url, headers, self.at(), self.call);
         let response = self.upstream.send(&request, self.scope).await?;
         let response = expect_success(response, Missing::Manifest, reference.as_str()).await?;
-        let said = Said {
+        let declared = Declared {
             digest: response.header(endpoint::CONTENT_DIGEST).map(str::to_owned),
             content_type: response.content_type(),
         };
         let claims = Claims(response.at());
         let content = response.read("manifest", self.limit).await?;
-        let (bytes, asked, named) = (content.len(), reference.clone(), self.reference.clone());
+        let (bytes, requested, named) = (content.len(), reference.clone(), self.reference.clone());
         let (options, view, not_found_at) = (self.options.clone(), self.view, self.at());
         let work = move || {
             let outer = entry.as_ref().map(|entry| entry.index.clone());
-            let manifest = claims.verified(content, &asked, said, &options.accept, outer)?;
+            let manifest = claims.verified(content, &requested, declared, &options.accept, outer)?;
             if let Some(entry) = &entry {
                 claims.check_size(&manifest, &entry.descriptor)?;
             }
@@ -177,8 +177,8 @@ impl<T: Send + 'static> Pull<'_, T> {
     }
 }
 
-/// What the head of a response says about its body.
-struct Said {
+/// What the headers of a response declare about its body.
+struct Declared {
     digest: Option<String>,
     content_type: Option<String>,
 }
@@ -191,15 +191,17 @@ impl Claims {
         &self,
         content: Bytes,
         reference: &Reference,
-        said: Said,
+        declared: Declared,
         accept: &Accept,
         index: Option<Descriptor>,
     ) -> Result<Manifest, RexError> {
-        let digest = self.check_digest(&content, reference, said.digest.as_deref())?;
-        let media_type = self.media_type(&content, said.content_type, accept)?;
+        let digest = self.check_digest(&content, reference, declared.digest.as_deref())?;
+        let media_type = self.media_type(&content, declared.content_type, accept)?;
         let document = self.parse(&content, &media_type)?;
-        let spec_digest: oci_spec::image::Digest =
-            digest.as_str().parse().map_err(|_| self.invalid("its digest cannot be expressed".to_owned()))?;
+        let spec_digest: oci_spec::image::Digest = digest
+            .as_str()
+            .parse()
+            .map_err(|_| self.invalid("its digest has an unsupported form".to_owned()))?;
         let descriptor =
             Descriptor::new(MediaType::from(media_type.as_str()), content.len() as u64, spec_digest);
         Ok(Manifest { descriptor, content, document, index })
@@ -210,8 +212,8 @@ impl Claims {
         if manifest.descriptor.size() == entry.size() {
             return Ok(());
         }
-        let (digest, said, has) = (entry.digest(), entry.size(), manifest.descriptor.size());
-        let problem = format!("the index says that {digest} has {said} bytes, and it has {has}");
+        let (digest, expected, bytes) = (entry.digest(), entry.size(), manifest.descriptor.size());
+        let problem = format!("the index gives {digest} a size of {expected} bytes, but it has {bytes}");
         Err(RexError::Integrity { at: At { http_status: None, ..self.0.clone() }, problem })
     }
 

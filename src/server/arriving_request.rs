@@ -1,4 +1,4 @@
-//! Limits the time in which a request's message arrives.
+//! Limits the time in which a request's message arrives, and the memory that it takes.
 //!
 //! The generated server calls a handler when the message is complete and the caller has ended its side of the stream.
 //! Until then the call holds its headers and what has come of the message.
@@ -17,18 +17,19 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tracing::debug;
 
-use super::status;
+use super::{call_memory::MessageMemory, status};
+use crate::error::RexError;
 
 /// How long a caller may wait between two messages of a stream. A client of server reflection that finds its stream
 /// ended opens another one, as grpcurl's does (`grpcreflect`).
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The body of a request. It fails with UNAVAILABLE when it does not end in time.
+/// The body of a request. It fails with UNAVAILABLE when it does not end in time, or when there is no memory for it.
 ///
 /// The time runs from the first wait for the caller and bounds the whole body: bytes that trickle in do not extend it.
 /// Most messages come together with their headers, and those cost no timer.
 pub(super) struct ArrivingRequest<B> {
-    /// `None` when the time is over.
+    /// `None` after the failure.
     body: Option<B>,
     /// For the log: no handler is called when the time is over.
     peer: SocketAddr,
@@ -36,12 +37,19 @@ pub(super) struct ArrivingRequest<B> {
     timer: Option<Pin<Box<Sleep>>>,
     /// For a stream of messages, each of which has the time for itself.
     messages: Option<Messages>,
+    /// For one message, which is collected before a handler is called.
+    memory: Option<MessageMemory>,
 }
 
 impl<B> ArrivingRequest<B> {
     /// The body of a call with one message, which must end within `timeout`.
     pub(super) fn with_one_message(body: B, peer: SocketAddr, timeout: Duration) -> Self {
-        Self { body: Some(body), peer, timeout, timer: None, messages: None }
+        Self { body: Some(body), peer, timeout, timer: None, messages: None, memory: None }
+    }
+
+    /// The same body, whose bytes are counted.
+    pub(super) fn counted(self, memory: MessageMemory) -> Self {
+        Self { memory: Some(memory), ..self }
     }
 
     /// The body of a call with many messages: the first must be complete within `timeout`, and each later one within
@@ -50,13 +58,14 @@ impl<B> ArrivingRequest<B> {
         Self { messages: Some(Messages::default()), ..Self::with_one_message(body, peer, timeout) }
     }
 
-    fn note_data(&mut self, data: &[u8]) {
+    fn note_data(&mut self, data: &[u8]) -> Result<(), RexError> {
         if let Some(messages) = &mut self.messages {
             let begins = messages.is_between_two();
             if messages.scan(data) || begins {
                 self.timer = None;
             }
         }
+        self.memory.as_mut().map_or(Ok(()), |memory| memory.count(data.len()))
     }
 
     fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -84,8 +93,10 @@ where
         if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
+                && let Err(refused) = self.note_data(data)
             {
-                self.note_data(data);
+                self.body = None;
+                return Poll::Ready(Some(Err(Status::from(refused).into())));
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }

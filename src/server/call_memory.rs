@@ -1,7 +1,6 @@
 //! The memory of the calls on a connection: what a request takes from its headers to the last byte of its response.
 
 use std::{
-    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -10,8 +9,6 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-
-use tonic::Status;
 
 use crate::{
     error::RexError,
@@ -74,63 +71,32 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReservedBody<B> {
     }
 }
 
-/// The body of a request with one message. Bytes beyond the first [`MESSAGE_BYTES`] are reserved twice: the generated server collects
-/// them in a buffer that grows by doubling. It fails with OVERLOADED when there is no memory for them.
-pub(super) struct CountedRequest<B> {
-    /// `None` after the failure.
-    body: Option<B>,
+/// The memory of a message that arrives. Bytes beyond the first [`MESSAGE_BYTES`] are reserved twice: the generated server collects
+/// them in a buffer that grows by doubling.
+pub(super) struct MessageMemory {
     received: usize,
-    memory: MemoryAccount,
+    account: MemoryAccount,
     /// `None` for the messages of ordinary callers, which are a few hundred bytes.
     reservation: Option<Reservation>,
 }
 
-impl<B> CountedRequest<B> {
-    pub(super) fn new(body: B, memory: MemoryAccount) -> Self {
-        Self { body: Some(body), received: 0, memory, reservation: None }
+impl MessageMemory {
+    pub(super) fn new(account: MemoryAccount) -> Self {
+        Self { received: 0, account, reservation: None }
     }
 
-    fn count(&mut self, bytes: usize) -> Result<(), RexError> {
+    /// Counts bytes of the message.
+    ///
+    /// # Errors
+    /// [`RexError::Overloaded`] if there is no memory for them.
+    pub(super) fn count(&mut self, bytes: usize) -> Result<(), RexError> {
         self.received = self.received.saturating_add(bytes);
         if self.received <= MESSAGE_BYTES {
             return Ok(());
         }
         match &mut self.reservation {
             Some(reservation) => reservation.grow(2 * bytes),
-            reservation => self.memory.reserve(2 * bytes).map(|reserved| *reservation = Some(reserved)),
+            reservation => self.account.reserve(2 * bytes).map(|reserved| *reservation = Some(reserved)),
         }
-    }
-}
-
-impl<B> Body for CountedRequest<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-            && let Err(refused) = self.count(data.len())
-        {
-            self.body = None;
-            return Poll::Ready(Some(Err(Status::from(refused).into())));
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(B::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map(B::size_hint).unwrap_or_default()
     }
 }

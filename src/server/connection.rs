@@ -20,7 +20,7 @@ use tracing::debug;
 use super::{
     admission::peer_of,
     arriving_request::ArrivingRequest,
-    call_memory::{self, CountedRequest, ReservedBody},
+    call_memory::{self, MessageMemory, ReservedBody},
     content_type,
     cork::cork,
     frame_guard::FrameGuard,
@@ -208,8 +208,8 @@ fn arriving(
         // Its messages are decoded as they come; their size is limited.
         tonic::body::Body::new(ArrivingRequest::with_messages(body, peer, timeout))
     } else {
-        let counted = CountedRequest::new(body, memory);
-        tonic::body::Body::new(ArrivingRequest::with_one_message(counted, peer, timeout))
+        let request = ArrivingRequest::with_one_message(body, peer, timeout);
+        tonic::body::Body::new(request.counted(MessageMemory::new(memory)))
     };
     Request::from_parts(parts, body)
 }

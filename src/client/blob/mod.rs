@@ -71,8 +71,8 @@ pub struct Blob {
 /// Where the next bytes come from.
 #[derive(Debug)]
 enum Source {
-    /// An open connection, how many of its bytes come before `position`, and how many its `Content-Range` says there are.
-    Open { body: Box<Body>, skip: u64, labelled: Option<u64> },
+    /// An open connection, how many of its bytes come before `position`, and how many are left of its `Content-Range`.
+    Open { body: Box<Body>, skip: u64, range_left: Option<u64> },
     /// The connection was lost or closed. The next read requests the rest.
     Detached,
     /// The registry has sent everything.

@@ -62,8 +62,8 @@ impl Blob {
                 response.invalid(format!("bytes {first}-{last} instead of bytes from {requested} on"))
             );
         }
-        let labelled = (last - first).saturating_add(1);
-        if let Some(length) = content_length(&response).filter(|length| *length != labelled) {
+        let length_of_range = (last - first).saturating_add(1);
+        if let Some(length) = content_length(&response).filter(|length| *length != length_of_range) {
             return Err(response.invalid(format!("bytes {first}-{last} with a Content-Length of {length}")));
         }
         self.check_metadata(&response, size)?;
@@ -78,7 +78,7 @@ impl Blob {
         }
         self.set_end()?;
         let body = Box::new(response.into_body()?.with_least_rate());
-        self.source = Source::Open { body, skip: 0, labelled: Some(labelled) };
+        self.source = Source::Open { body, skip: 0, range_left: Some(length_of_range) };
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl Blob {
         }
         self.set_end()?;
         let body = Box::new(response.into_body()?.with_least_rate());
-        self.source = Source::Open { body, skip: self.position, labelled: None };
+        self.source = Source::Open { body, skip: self.position, range_left: None };
         Ok(())
     }
 

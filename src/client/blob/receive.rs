@@ -17,7 +17,7 @@ const HELD_BACK: usize = 16 * 1024;
 impl Blob {
     /// Waits for bytes, for the end, or for a new connection.
     pub(super) async fn receive(&mut self) -> Result<(), RexError> {
-        let Source::Open { body, skip, labelled } = &mut self.source else {
+        let Source::Open { body, skip, range_left } = &mut self.source else {
             let span = self.span.clone();
             return match self.open().instrument(span).await {
                 // The retries of the request itself have already respected `Retry-After`.
@@ -27,12 +27,12 @@ impl Blob {
             };
         };
         match body.next().await {
-            Ok(Some(chunk)) if labelled.is_some_and(|left| left < chunk.len() as u64) => {
+            Ok(Some(chunk)) if range_left.is_some_and(|left| left < chunk.len() as u64) => {
                 self.close();
                 Err(self.invalid("the body is longer than its Content-Range".to_owned()))
             }
             Ok(Some(mut chunk)) => {
-                if let Some(left) = labelled {
+                if let Some(left) = range_left {
                     *left -= chunk.len() as u64;
                 }
                 let skipped = chunk.len().min(usize::try_from(*skip).unwrap_or(usize::MAX));
