@@ -179,6 +179,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::memory::{MemoryBudget, MemoryLimits};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SECOND: Duration = Duration::from_secs(1);
@@ -221,6 +222,18 @@ mod tests {
         assert!((9..=10).contains(&bytes), "{bytes}");
         assert!((TIMEOUT..TIMEOUT + SECOND).contains(&time), "{time:?}");
         assert_eq!(status.code(), tonic::Code::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_for_which_there_is_no_memory_fails_at_once() {
+        let budget = MemoryBudget::new(MemoryLimits { total: 4, per_peer: 4, per_caller: 4 });
+        let _held: Vec<_> = (0..4).map(|_| budget.account().reserve(1).unwrap()).collect();
+        let body = open_body([(Duration::ZERO, &[0; 10_000][..])]);
+        let request = ArrivingRequest::with_one_message(body, PEER, TIMEOUT);
+        let (bytes, time, status) = read(request.counted(MessageMemory::new(budget.account()))).await;
+        assert_eq!((bytes, time), (0, Duration::ZERO));
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+        assert!(status.message().contains("all of their 4 bytes of memory"), "{status:?}");
     }
 
     #[tokio::test]

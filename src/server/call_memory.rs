@@ -100,3 +100,51 @@ impl MessageMemory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::memory::{MemoryBudget, MemoryLimits};
+
+    fn budget(bytes: usize) -> MemoryBudget {
+        MemoryBudget::new(MemoryLimits { total: bytes, per_peer: bytes, per_caller: bytes })
+    }
+
+    #[test]
+    fn a_message_is_reserved_twice_beyond_its_first_bytes_until_it_is_dropped() {
+        let budget = budget(1 << 20);
+        let mut message = MessageMemory::new(budget.account());
+        message.count(MESSAGE_BYTES).unwrap();
+        assert_eq!(budget.reserved(), 0, "it is part of what a call takes");
+        message.count(100).unwrap();
+        message.count(50).unwrap();
+        assert_eq!(budget.reserved(), 300);
+        drop(message);
+        assert_eq!(budget.reserved(), 0);
+    }
+
+    #[test]
+    fn a_message_is_refused_when_others_hold_all_memory() {
+        let budget = budget(4096);
+        let _held: Vec<_> = (0..4).map(|_| budget.account().reserve(1024).unwrap()).collect();
+        let mut message = MessageMemory::new(budget.account());
+        message.count(MESSAGE_BYTES).unwrap();
+        assert!(matches!(message.count(1), Err(RexError::Overloaded { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_call_is_reserved_until_its_last_bytes_are_dropped() {
+        let budget = budget(1 << 20);
+        let body = http_body_util::Full::new(Bytes::from_static(b"response"));
+        let mut body = ReservedBody::new(body, Some(budget.account().reserve(1000).unwrap()));
+        let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(body);
+        assert_eq!((&data[..], budget.reserved()), (&b"response"[..], 1000));
+        drop(data);
+        assert_eq!(budget.reserved(), 0);
+    }
+}
