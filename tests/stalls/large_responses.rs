@@ -173,7 +173,7 @@ async fn small_responses_count_while_they_are_unread() {
     for number in 1..=10 {
         held.push(caller.manifest("small", "60S").await.unwrap());
         let reserved = setting.memory.reserved();
-        assert!(reserved > number * 12 * 1024, "{reserved} bytes for {number} unread responses");
+        assert!(reserved > number * 16 * 1024, "{reserved} bytes for {number} unread responses");
     }
     drop(held);
     setting.wait_until_released().await;
