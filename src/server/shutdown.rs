@@ -37,15 +37,21 @@ impl Shutdown {
     }
 
     /// Returns the response, or the status if the call must end first.
-    pub(super) async fn end_on_shutdown<E>(
+    ///
+    /// The response is boxed: hyper moves the future of each call several times, and without the box it would hold the
+    /// response's future three times.
+    pub(super) fn end_on_shutdown<E>(
         self,
-        response: impl Future<Output = Result<Response<tonic::body::Body>, E>>,
-    ) -> Result<Response<ShutdownBody>, E> {
-        let response = match self.0.run_until_cancelled(response).await {
-            Some(response) => response?,
-            None => Self::status().into_http(),
-        };
-        Ok(response.map(|body| ShutdownBody { body, signal: Signal::Unpolled(self.0) }))
+        response: impl Future<Output = Result<Response<tonic::body::Body>, E>> + Send,
+    ) -> impl Future<Output = Result<Response<ShutdownBody>, E>> + Send {
+        let response = Box::pin(response);
+        async move {
+            let response = match self.0.run_until_cancelled(response).await {
+                Some(response) => response?,
+                None => Self::status().into_http(),
+            };
+            Ok(response.map(|body| ShutdownBody { body, signal: Signal::Unpolled(self.0) }))
+        }
     }
 }
 
