@@ -64,7 +64,7 @@ impl Authenticator {
                     // There is one such request at a time. A call that waited for a permit here would make others wait
                     // past their deadlines.
                     bound: Bound::None,
-                    deadline: None,
+                    shared: true,
                     call,
                     at: self.transport.at(None),
                 };

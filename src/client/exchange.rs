@@ -11,8 +11,8 @@ use crate::{
 
 /// A GET of the API.
 pub(super) fn get(url: Url, headers: HeaderMap, at: At, call: &CallContext) -> Request<'_> {
-    let (protocol, bound, deadline) = (Protocol::Any, Bound::Requests, call.deadline());
-    Request { method: Method::GET, url, headers, protocol, bound, deadline, call, at }
+    let (protocol, bound, shared) = (Protocol::Any, Bound::Requests, false);
+    Request { method: Method::GET, url, headers, protocol, bound, shared, call, at }
 }
 
 /// Whether the response is a web page, such as a login form or a proxy's error. Some come with status 200.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout_at};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{call::CallContext, permits::Permits};
 use crate::error::RexError;
@@ -54,10 +54,10 @@ impl LargeWork {
         }
         let turn = async {
             // In this order, so that a registry waits for a core with one piece of work only.
-            let turn = self.turns.acquire(call.share()).await;
+            let turn = call.next_permit(&self.turns).await;
             (turn, Arc::clone(&CORES).acquire_owned().await)
         };
-        let turn = timeout_at(call.end_of_wait(limit), turn).await.map_err(|_| {
+        let turn = call.within(limit, turn).await.ok_or_else(|| {
             overloaded(format!("other large responses of {} are being parsed", self.registry))
         })?;
         let outcome = spawn_blocking(move || {

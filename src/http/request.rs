@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, Method};
 use secrecy::SecretString;
-use tokio::time::Instant;
 use url::Url;
 
 use super::call::CallContext;
@@ -37,8 +36,8 @@ pub(crate) struct Request<'a> {
     pub(crate) headers: HeaderMap,
     pub(crate) protocol: Protocol,
     pub(crate) bound: Bound,
-    /// The service does not begin a wait that would pass it. Absent from a request whose response other calls wait for too.
-    pub(crate) deadline: Option<Instant>,
+    /// Whether calls wait for the response that the request's call does not know of, so that its deadline is not theirs.
+    pub(crate) shared: bool,
     /// The call that the request belongs to.
     pub(crate) call: &'a CallContext,
     /// Registry and repository, for errors.

@@ -19,11 +19,11 @@ const MAX_TRIES: u32 = 3;
 const BASE_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Repeats `exchange` while another try may help, the budget allows one, and the server does not ask for a longer pause
-/// than the caller can wait for.
+/// than the caller can wait for: the deadline may become later meanwhile.
 pub(super) async fn with_retries<F>(
     pace: &Pace,
     at: &At,
-    deadline: Option<Instant>,
+    deadline: impl Fn() -> Option<Instant>,
     exchange: impl Fn() -> F,
 ) -> Result<Response, RexError>
 where
@@ -33,7 +33,7 @@ where
     let mut tries = 0;
     loop {
         tries += 1;
-        pace.wait(at, deadline).await?;
+        pace.wait(at, deadline()).await?;
         let outcome = exchange().await;
         let wait = match &outcome {
             Ok(response) if response.status().as_u16() == 429 => {
@@ -51,7 +51,7 @@ where
             Err(error) if failure::is_transient(error) => backoff(tries),
             Ok(_) | Err(_) => return outcome,
         };
-        let too_late = deadline.is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > MAX_WAIT;
+        let too_late = deadline().is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > MAX_WAIT;
         if tries >= MAX_TRIES || too_late || !pace.withdraw() {
             return outcome;
         }

@@ -99,7 +99,8 @@ impl Transport {
             let response = redirect::follow(&self.wire, &self.guard, request, &own_headers).await?;
             Ok(response.with_permit(permit))
         };
-        retry::with_retries(&self.pace, &request.at, request.deadline, exchange).await
+        let deadline = || if request.shared { None } else { request.call.deadline() };
+        retry::with_retries(&self.pace, &request.at, deadline, exchange).await
     }
 
     /// Waits while the registry has asked for a pause. It is an error, at once, when the pause outlasts the deadline.
@@ -145,7 +146,7 @@ impl Transport {
             request.headers.extend(self.settings.headers.clone());
         }
         let exchange = || self.wire.exchange_token(trust, &request);
-        retry::with_retries(pace, &request.at, None, exchange).await
+        retry::with_retries(pace, &request.at, || None, exchange).await
     }
 
     /// The most bytes of a token response.
@@ -165,14 +166,13 @@ impl Transport {
         if let Some(permit) = permits.try_acquire() {
             return Ok(Some(permit));
         }
-        let end = request.call.end_of_wait(self.settings.header_timeout);
-        let permit = tokio::time::timeout_at(end, permits.acquire(request.call.share())).await;
-        permit.map(Some).map_err(|_| {
+        let refusal = RexError::Overloaded {
+            problem: format!("{count} requests to {} are in flight ({key})", self.registry),
+            retry_after: RETRY_AFTER,
+        };
+        let permit = request.call.acquire(permits, self.settings.header_timeout, refusal).await;
+        permit.map(Some).inspect_err(|_| {
             tracing::debug!(registry = %self.registry, bound = key, "no permit became free in time");
-            RexError::Overloaded {
-                problem: format!("{count} requests to {} are in flight ({key})", self.registry),
-                retry_after: RETRY_AFTER,
-            }
         })
     }
 }

@@ -44,8 +44,8 @@ impl Blob {
         let url = endpoint::blob(&self.upstream.base(), &self.target.repository, &self.digest);
         // The response to HEAD has no body.
         let bound = if method == Method::HEAD { Bound::Requests } else { Bound::Blobs };
-        let (protocol, deadline, call, at) = (Protocol::Http1, self.call.deadline(), &self.call, self.at());
-        let request = Request { method, url, headers, protocol, bound, deadline, call, at };
+        let (protocol, shared, call, at) = (Protocol::Http1, false, &self.call, self.at());
+        let request = Request { method, url, headers, protocol, bound, shared, call, at };
         self.upstream.send(&request, &self.scope).await
     }
 
