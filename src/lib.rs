@@ -12,6 +12,7 @@
 //! | 5 | [`grpc`] | the five handlers: parse, authorize, call, encode |
 //! | 5 | [`callers`] | identifies callers by token or certificate, and enforces their limits |
 //! | 5 | [`policy`] | decides which registries and repositories a caller may read, and how much |
+//! | 4 | [`reads`] | one read for everyone: coalesces identical reads, and keeps what was read |
 //! | 4 | [`client`] | the Distribution API, one operation in each file |
 //! | 3 | [`upstream`] | one registry: the loop of send, challenge and retry |
 //! | 2 | [`auth`] | challenges, credentials and tokens of one registry |
@@ -22,7 +23,7 @@
 //! | 1 | `reloaded_file`, `secret` | files that change while the service runs; secrets from files |
 //! | – | [`demo`] | the embedded sample registry, which the tests also use |
 //!
-//! Within layer 2, `auth` is above `http`. Layers 1 to 4 are a registry client without gRPC. `tests/layers.rs` fails on an
+//! Within layer 4, `reads` is above `client`, and within layer 2, `auth` is above `http`. Layers 1 to 4 are a registry client without gRPC. `tests/layers.rs` fails on an
 //! import that breaks these rules.
 //!
 //! # The path of a request
@@ -31,11 +32,12 @@
 //!
 //! 1. `grpc` receives the call, and `callers` identifies the caller.
 //! 2. `grpc::convert` parses registry, repository and digest, and `policy` checks that the caller may read them.
-//! 3. `client::blob` builds the URL (`endpoint`) and passes the request to the registry's `upstream`.
-//! 4. `upstream` asks `auth` for the `Authorization` header and sends the request through `http`. After a challenge it
+//! 3. `reads` opens the blob, once for all who ask at the same time.
+//! 4. `client::blob` builds the URL (`endpoint`) and passes the request to the registry's `upstream`.
+//! 5. `upstream` asks `auth` for the `Authorization` header and sends the request through `http`. After a challenge it
 //!    sends the request again, signed in.
-//! 5. `client::blob` hashes the body as it is read.
-//! 6. `grpc::frame` makes messages of it, and `grpc::body` passes them to HTTP/2.
+//! 6. `client::blob` hashes the body as it is read.
+//! 7. `grpc::frame` makes messages of it, and `grpc::body` passes them to HTTP/2.
 //!
 //! None of these steps spawns a task. The stream is polled, so HTTP/2 flow control reaches the upstream socket, and
 //! dropping the stream cancels the upstream request.
@@ -52,6 +54,7 @@ pub mod http;
 pub mod memory;
 pub mod oci;
 pub mod policy;
+pub mod reads;
 mod reloaded_file;
 mod secret;
 pub mod server;

@@ -24,7 +24,8 @@ const NO_GRPC: &[&str] = &["reqwest", "tonic", "prost"];
 /// What every part of the uppermost layer may name; `cli` wires the parts to each other.
 const BELOW: &[&str] = &["client", "policy", "oci", "error", "memory"];
 /// The handlers also log their calls and set a watchdog for a stream. `telemetry` and `server` know nothing of them.
-const HANDLERS: &[&str] = &["callers", "client", "policy", "oci", "error", "memory", "telemetry", "server"];
+const HANDLERS: &[&str] =
+    &["callers", "reads", "client", "policy", "oci", "error", "memory", "telemetry", "server"];
 const PARTS: &[&str] = &[
     "callers",
     "client",
@@ -35,6 +36,7 @@ const PARTS: &[&str] = &[
     "memory",
     "oci",
     "policy",
+    "reads",
     "server",
     "telemetry",
 ];
@@ -50,6 +52,7 @@ const RULES: &[Rule] = &[
     ("grpc", HANDLERS, &["reqwest"]),
     ("callers", &["policy", "error", "reloaded_file"], NO_GRPC),
     ("policy", &["oci", "error"], NO_IO),
+    ("reads", &["client", "oci", "error", "memory"], NO_GRPC),
     ("client", &["upstream", "auth", "http", "oci", "error", "memory"], NO_GRPC),
     ("upstream", &["auth", "http", "oci", "error"], NO_GRPC),
     ("auth", &["http", "oci", "error", "reloaded_file", "secret"], NO_GRPC),

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method};
 use super::{
     challenge::{Challenge, Realm},
     challenge_cache::ChallengeCache,
-    credential::Credential,
+    credential::{Credential, CredentialId},
     credentials::{CredentialSource, Credentials},
     scope::Scope,
     token::{Token, TokenCache},
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::RexError,
     http::{Bound, CallContext, Protocol, Request, Transport},
+    oci::Repository,
 };
 
 /// Signs in to one registry. It uses [`Transport`] for two requests only: for the challenge of `/v2/`, and for tokens.
@@ -46,6 +47,11 @@ impl Authenticator {
 
     pub(super) fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// The identity of the credential for a repository, or for the registry as a whole.
+    pub(crate) async fn credential(&self, repository: Option<&Repository>) -> Option<CredentialId> {
+        Some(self.credentials.find(repository).await?.id())
     }
 
     pub(super) fn challenges(&self) -> &ChallengeCache {

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 /// Identifies a credential in the keys of caches. It is a hash, never the secret itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct CredentialId([u8; 32]);
+pub struct CredentialId([u8; 32]);
 
 impl fmt::Debug for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

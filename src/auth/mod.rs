@@ -30,6 +30,7 @@ mod token_service;
 pub(crate) use authenticator::Authenticator;
 pub use challenge::AuthScheme;
 pub(crate) use challenge::Challenge;
+pub use credential::CredentialId;
 pub use credentials::CredentialSource;
 pub(crate) use scope::Scope;
 pub(crate) use sign_in::SignIn;

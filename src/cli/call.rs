@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use prost_types::Duration as ProtoDuration;
 
 use super::{
     connection::{ServerArgs, status_failure},
@@ -32,6 +33,8 @@ pub(super) struct CatalogArgs {
     #[arg(default_value = "")]
     registry: String,
     #[command(flatten)]
+    age: AgeArgs,
+    #[command(flatten)]
     server: ServerArgs,
 }
 
@@ -39,6 +42,8 @@ pub(super) struct CatalogArgs {
 pub(super) struct TagsArgs {
     /// The repository, for example ghcr.io/org/app
     repository: String,
+    #[command(flatten)]
+    age: AgeArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -51,7 +56,24 @@ pub(super) struct ManifestArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     platform: String,
     #[command(flatten)]
+    age: AgeArgs,
+    #[command(flatten)]
     server: ServerArgs,
+}
+
+/// How old the response may be.
+#[derive(Debug, Args)]
+pub(super) struct AgeArgs {
+    /// How old the response may be, for example 30s or 5m; 0s asks the registry now. Without it, the service decides
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+}
+
+impl AgeArgs {
+    fn max_age(&self) -> Option<ProtoDuration> {
+        // Years that do not fit are as good as no limit.
+        self.max_age.and_then(|age| ProtoDuration::try_from(age).ok())
+    }
 }
 
 pub(super) async fn ping(args: PingArgs) -> Result<(), Failure> {
@@ -79,7 +101,8 @@ pub(super) async fn catalog(args: CatalogArgs) -> Result<(), Failure> {
     let mut client = args.server.connect().await?;
     let mut page_token = String::new();
     loop {
-        let request = ListCatalogRequest { registry: args.registry.clone(), page_size: 1000, page_token };
+        let (registry, max_age) = (args.registry.clone(), args.age.max_age());
+        let request = ListCatalogRequest { registry, page_size: 1000, page_token, max_age };
         let page =
             client.list_catalog(args.server.request(request)?).await.map_err(status_failure)?.into_inner();
         print(&lines(&page.repositories))?;
@@ -96,7 +119,8 @@ pub(super) async fn tags(args: TagsArgs) -> Result<(), Failure> {
     let mut page_token = String::new();
     loop {
         let (registry, repository) = (registry.clone(), repository.clone());
-        let request = ListTagsRequest { registry, repository, page_size: 1000, page_token };
+        let max_age = args.age.max_age();
+        let request = ListTagsRequest { registry, repository, page_size: 1000, page_token, max_age };
         let page =
             client.list_tags(args.server.request(request)?).await.map_err(status_failure)?.into_inner();
         print(&lines(&page.tags))?;
@@ -115,6 +139,7 @@ pub(super) async fn manifest(args: ManifestArgs) -> Result<(), Failure> {
         reference: reference.unwrap_or_else(|| DEFAULT_TAG.to_owned()),
         accept_media_types: Vec::new(),
         platform: args.platform,
+        max_age: args.age.max_age(),
     };
     let mut client = args.server.connect().await?;
     let manifest =

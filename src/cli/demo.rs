@@ -141,7 +141,7 @@ impl Tour {
         let (mut page_token, mut pages, mut tags) = (String::new(), 0, Vec::new());
         loop {
             let (registry, repository) = (REGISTRY.to_owned(), MANY.to_owned());
-            let request = ListTagsRequest { registry, repository, page_size: 100, page_token };
+            let request = ListTagsRequest { registry, repository, page_size: 100, page_token, max_age: None };
             let page = self.client.list_tags(request).await.map_err(status_failure)?.into_inner();
             pages += 1;
             tags.extend(page.tags);

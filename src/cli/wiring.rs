@@ -13,6 +13,7 @@ use crate::{
     memory::MemoryBudget,
     oci::Registry,
     policy::{Caller, CallerLimits, Policy},
+    reads::{self, Reads},
     server,
 };
 
@@ -43,7 +44,24 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
         memory,
         write_stall: config.limits.write_stall_timeout,
     };
-    Ok(Registries::new(client, callers(config)?, policy, limits))
+    let reads = Reads::new(client, reads_settings(config)?);
+    Ok(Registries::new(reads, callers(config)?, policy, limits))
+}
+
+/// What is kept of what was read.
+fn reads_settings(config: &Config) -> Result<reads::Settings, Failure> {
+    let stale_if_error = |(name, registry): (&String, &RegistryConfig)| -> Result<_, Failure> {
+        Ok((name_of(name)?, registry.stale_if_error))
+    };
+    let cache = &config.cache;
+    Ok(reads::Settings {
+        memory_bytes: cache.memory_bytes,
+        tags: cache.tags,
+        lists: cache.lists,
+        absent: cache.absent,
+        access_check: cache.access_check,
+        stale_if_error: config.registries.iter().map(stale_if_error).collect::<Result<_, _>>()?,
+    })
 }
 
 /// The callers. An error names every caller whose tokens cannot be read.

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use crate::{error::RexError, oci::DEFAULT_ACCEPT};
 
 /// The media types a registry is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Accept(HeaderValue);
 
 impl Accept {
@@ -36,7 +36,8 @@ impl Accept {
     }
 
     /// Whether the request asked for a media type (without parameters).
-    pub(super) fn includes(&self, media_type: &str) -> bool {
+    #[must_use]
+    pub fn includes(&self, media_type: &str) -> bool {
         let types = self.0.to_str().unwrap_or_default().split(", ");
         types.into_iter().any(|asked| match asked.strip_suffix('*') {
             // `type/*`, and `*/*` (RFC 9110 section 12.5.1).

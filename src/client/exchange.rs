@@ -1,6 +1,6 @@
 //! What the operations have in common: a GET, and the checks of its response.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use url::Url;
 
 use crate::{
@@ -13,6 +13,33 @@ use crate::{
 pub(super) fn get(url: Url, headers: HeaderMap, at: At, call: &CallContext) -> Request<'_> {
     let (protocol, bound, shared) = (Protocol::Any, Bound::Requests, false);
     Request { method: Method::GET, url, headers, protocol, bound, shared, call, at }
+}
+
+/// The outcome of a conditional request.
+#[derive(Debug, Clone)]
+pub enum Conditional<T> {
+    /// 304: what the caller has is still right.
+    NotModified,
+    /// The response, and its entity tag.
+    Modified(T, Option<ETag>),
+}
+
+/// The entity tag of a response (RFC 9110 section 8.8.3), to ask later whether it has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ETag(HeaderValue);
+
+impl ETag {
+    /// Longer ones are not kept: registries send a digest in quotes.
+    const MAX_BYTES: usize = 256;
+
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::ETAG)?;
+        (value.len() <= Self::MAX_BYTES).then(|| Self(value.clone()))
+    }
+
+    pub(super) fn if_none_match(&self) -> (HeaderName, HeaderValue) {
+        (header::IF_NONE_MATCH, self.0.clone())
+    }
 }
 
 /// Whether the response is a web page, such as a login form or a proxy's error. Some come with status 200.

@@ -13,7 +13,7 @@
 //! | `content_range` | the `Content-Range` of a part of a blob |
 //! | `unlisted_registries` | the registries that the configuration does not list: at most 64 in use |
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use self::unlisted_registries::UnlistedRegistries;
 use crate::{
@@ -37,7 +37,7 @@ mod ping;
 mod unlisted_registries;
 
 pub use crate::{
-    auth::{AuthScheme, CredentialSource},
+    auth::{AuthScheme, CredentialId, CredentialSource},
     http::{
         CallContext, ClientCertificate, Proxy, Settings as HttpSettings, SetupError, Share, egress::Origin,
     },
@@ -45,8 +45,9 @@ pub use crate::{
 };
 pub use accept::Accept;
 pub use blob::{Blob, BlobRange};
-pub use manifest::{Document, Manifest, ManifestOptions};
-pub use page::{Page, PageRequest};
+pub use exchange::{Conditional, ETag};
+pub use manifest::{Document, MakeView, Manifest, ManifestHead, check_size};
+pub use page::{ConditionalPage, Page, PageRequest, PageVersion};
 pub use page_token::PageToken;
 pub use ping::PingResponse;
 pub use unlisted_registries::Unlisted;
@@ -72,7 +73,7 @@ pub struct Target {
 }
 
 /// A list of a registry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Listing {
     /// The repositories of a registry.
     Catalog(Registry),
@@ -107,10 +108,31 @@ impl Client {
         Ok(Self { listed: upstreams, unlisted: UnlistedRegistries::new(unlisted), limits })
     }
 
+    /// The identity of the credential with which a repository, or the registry as a whole, is read. `None` is anonymous.
+    pub async fn credential(
+        &self,
+        registry: &Registry,
+        repository: Option<&Repository>,
+    ) -> Option<CredentialId> {
+        // Unlisted registries have no credentials.
+        self.listed.get(registry)?.credential(repository).await
+    }
+
+    /// The error of a call whose time ends while the registry has asked for a pause; `None` if it has not.
+    pub fn pause(&self, registry: &Registry, repository: Option<&Repository>) -> Option<RexError> {
+        self.listed.get(registry)?.pause(repository)
+    }
+
     async fn upstream(&self, registry: &Registry) -> Result<Arc<Upstream>, RexError> {
         match self.listed.get(registry) {
             Some(upstream) => Ok(Arc::clone(upstream)),
             None => self.unlisted.get(registry).await,
         }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("listed", &self.listed.keys()).finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::{
     Client, Listing, endpoint,
-    exchange::{expect_success, get, named},
+    exchange::{Conditional, ETag, expect_success, get, named},
     link::{self, Next},
     names::{self, Names, Window},
     page_query::{self, MAX_PAGE_SIZE},
@@ -28,7 +28,7 @@ const CAUTIOUS_PAGE_SIZE: usize = 100;
 const BEGIN_AGAIN: &str = "begin the list again, without a token";
 
 /// The page to fetch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PageRequest {
     /// The list.
     pub listing: Listing,
@@ -47,9 +47,25 @@ pub struct Page {
     pub next: Option<PageToken>,
 }
 
+/// Which response of the registry a page was made of, to ask later whether it has changed. An entity tag is one of a URL, and
+/// the first page may be requested with different queries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageVersion {
+    query: Option<String>,
+    etag: ETag,
+}
+
+/// A page, or that the one of this version has not changed.
+pub type ConditionalPage = Result<Option<(Page, Option<PageVersion>)>, RexError>;
+
 impl Client {
-    /// Fetches a page of a list.
-    pub async fn list(&self, request: &PageRequest, call: &CallContext) -> Result<Page, RexError> {
+    /// Fetches a page of a list. `None` if the registry says that the page of the version `unless` has not changed.
+    pub async fn list(
+        &self,
+        request: &PageRequest,
+        unless: Option<&PageVersion>,
+        call: &CallContext,
+    ) -> ConditionalPage {
         let registry = match &request.listing {
             Listing::Catalog(registry) => registry,
             Listing::Tags(target) => &target.registry,
@@ -63,7 +79,7 @@ impl Client {
             Listing::Catalog(_) => Scope::Catalog,
             Listing::Tags(target) => Scope::Pull(target.repository.clone()),
         };
-        let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, call };
+        let walk = Walk { client: self, upstream: &upstream, request, scope: &scope, unless, call };
         let size = request.size.clamp(1, MAX_PAGE_SIZE);
         match &request.token {
             Some(token) => {
@@ -84,12 +100,13 @@ struct Walk<'a> {
     upstream: &'a Upstream,
     request: &'a PageRequest,
     scope: &'a Scope,
+    unless: Option<&'a PageVersion>,
     call: &'a CallContext,
 }
 
 impl Walk<'_> {
     /// Requests `n` entries. If the registry refuses `n`, requests fewer, and then as many as the registry chooses.
-    async fn first_page(&self, size: usize) -> Result<Page, RexError> {
+    async fn first_page(&self, size: usize) -> ConditionalPage {
         let requested = format!("n={size}");
         let cautious = (size > CAUTIOUS_PAGE_SIZE).then(|| format!("n={CAUTIOUS_PAGE_SIZE}"));
         let queries = [Some(Some(requested)), cautious.map(Some), Some(None)];
@@ -104,14 +121,18 @@ impl Walk<'_> {
         Err(refused.unwrap_or_else(|| self.invalid("no page".to_owned())))
     }
 
-    async fn page(&self, query: Option<&str>, from: PageToken, size: usize) -> Result<Page, RexError> {
+    async fn page(&self, query: Option<&str>, from: PageToken, size: usize) -> ConditionalPage {
         if from.pages >= self.client.limits.max_pages {
             return Err(
                 self.invalid(format!("the list has more than {} pages", self.client.limits.max_pages))
             );
         }
         let query = query.map(page_query::clamp_n);
-        let response = self.fetch(query.as_deref()).await?;
+        let unless = self.unless.filter(|version| version.query == query).map(|version| &version.etag);
+        let Conditional::Modified(response, etag) = self.fetch(query.as_deref(), unless).await? else {
+            return Ok(None);
+        };
+        let version = etag.map(|etag| PageVersion { query: query.clone(), etag });
         let next = link::next(response.headers());
         let names = self.names(response, Window { skip: from.skip, size }).await?;
         let last = names.last();
@@ -135,7 +156,7 @@ impl Walk<'_> {
                 }
             }
         };
-        Ok(Page { entries: names.kept, next })
+        Ok(Some((Page { entries: names.kept, next }, version)))
     }
 
     /// A token with this query would be refused, so this is an error: otherwise the list would end here silently.
@@ -144,7 +165,11 @@ impl Walk<'_> {
             .map_err(|problem| self.invalid(format!("the Link of a page {problem}")))
     }
 
-    async fn fetch(&self, query: Option<&str>) -> Result<Response, RexError> {
+    async fn fetch(
+        &self,
+        query: Option<&str>,
+        unless: Option<&ETag>,
+    ) -> Result<Conditional<Response>, RexError> {
         let base = self.upstream.base();
         let url = match &self.request.listing {
             Listing::Catalog(_) => endpoint::catalog(&base, query),
@@ -152,15 +177,21 @@ impl Walk<'_> {
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(unless.map(ETag::if_none_match));
         let at = self.upstream.at(self.scope.repository());
         let response = self.upstream.send(&get(url, headers, at, self.call), self.scope).await?;
+        if unless.is_some() && response.status().as_u16() == 304 {
+            return Ok(Conditional::NotModified);
+        }
         let no_catalog =
             matches!(self.request.listing, Listing::Catalog(_)) && response.status().as_u16() == 404;
         if no_catalog {
             let problem = "the registry has no catalog".to_owned();
             return Err(RexError::Unsupported { at: response.at(), problem });
         }
-        expect_success(response, Missing::Repository, "").await
+        let response = expect_success(response, Missing::Repository, "").await?;
+        let etag = ETag::of(response.headers());
+        Ok(Conditional::Modified(response, etag))
     }
 
     async fn names(&self, response: Response, window: Window) -> Result<Names, RexError> {

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 16 * 1024;
 const CHECKSUM_BYTES: usize = 8;
 
 /// Where a list continues.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageToken {
     /// The registry's name.

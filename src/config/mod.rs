@@ -8,7 +8,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `service` | the top level: [`Config`] |
-//! | `registry`, `credentials`, `caller`, `limits` | the sections |
+//! | `registry`, `credentials`, `caller`, `limits`, `cache` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
 //! | `file`, `located`, `environment` | read the sources, with the line of each value in the file |
 //! | `layers`, `origin` | merge the sources, and keep the origin of each value |
@@ -20,6 +20,7 @@
 //! This module does not read the process's environment or arguments. They are passed in, so that tests can pass others.
 
 mod address;
+mod cache;
 mod caller;
 mod credentials;
 mod duration;
@@ -41,6 +42,7 @@ mod service;
 mod structure;
 
 pub use address::{InvalidAddress, RegistryUrl, WebOrigin};
+pub use cache::Cache;
 pub use caller::{Caller, CallerIdentity, CallerLimits};
 pub use credentials::Credentials;
 pub use error::{ConfigError, ConfigErrors};

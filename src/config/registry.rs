@@ -84,6 +84,11 @@ pub struct Registry {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(pattern("^[A-Za-z0-9_.-]{1,64}$")))]
     pub page_parameters: Vec<String>,
+    /// Age up to which a response that was kept is given when this registry does not respond (no connection, status 5xx or 429),
+    /// but no older than the call's `max_age`. 0s: never. The response's metadata says `rexd-cache: stale`.
+    #[serde(with = "duration::or_zero")]
+    #[schemars(schema_with = "duration::or_zero::schema")]
+    pub stale_if_error: Duration,
     /// Most requests to this registry at the same time, except requests for blobs. Further calls wait, each caller's in turn.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_requests: usize,
@@ -112,6 +117,7 @@ impl Default for Registry {
             token_realms: Vec::new(),
             trusted_origins: Vec::new(),
             page_parameters: Vec::new(),
+            stale_if_error: Duration::ZERO,
             // 640 requests a second at 100 ms each: several for each of hundreds of callers. HTTP/2 servers admit at least
             // 100 streams on a connection (RFC 9113 section 6.5.2), so that none of them waits for a stream.
             max_concurrent_requests: 64,

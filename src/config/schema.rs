@@ -26,13 +26,14 @@ pub fn schema() -> Value {
 type Check = fn(&str) -> Result<(), String>;
 
 /// The checks use the same parsers as the types, so a text that the schema accepts can also be converted.
-const FORMATS: [(&str, Check); 10] = [
+const FORMATS: [(&str, Check); 11] = [
     ("caller-name", caller::check_name),
     ("certificate-name", caller::check_certificate_name),
     ("grant", caller::check_grant),
     ("header-name", check_name),
     ("header-value", |text| parsed(HeaderText::try_from(text.to_owned()))),
     ("human-duration", |text| duration::parse(text).map(drop)),
+    ("human-duration-or-zero", |text| duration::parse_or_zero(text).map(drop)),
     ("registry-name", check_registry_name),
     ("registry-url", |text| parsed(RegistryUrl::try_from(text.to_owned()))),
     ("socket-address", |text| {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cache::Cache;
 use super::caller::Caller;
 use super::limits::Limits;
 use super::registry::{self, Registry};
@@ -50,6 +51,8 @@ pub struct Config {
     pub callers: Option<BTreeMap<String, Caller>>,
     /// Limits on what one caller, or all callers together, can use.
     pub limits: Limits,
+    /// What is kept of what was read from registries.
+    pub cache: Cache,
 }
 
 /// TLS of the gRPC listener.
@@ -80,6 +83,7 @@ impl Default for Config {
             registries: registry::well_known(),
             callers: None,
             limits: Limits::default(),
+            cache: Cache::default(),
         }
     }
 }

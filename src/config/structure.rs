@@ -107,10 +107,11 @@ fn alternatives(options: &[Value]) -> String {
 }
 
 fn wrong_type(expected: &TypeKind, instance: &Value, schema: Option<&Value>) -> String {
-    let is_duration =
-        schema.and_then(|schema| schema.get("format")).is_some_and(|format| format == "human-duration");
+    let is_duration = schema
+        .and_then(|schema| schema.get("format"))
+        .is_some_and(|format| format == "human-duration" || format == "human-duration-or-zero");
     if is_duration && let Value::Number(number) = instance {
-        return duration::parse(&number.to_string()).err().unwrap_or_default();
+        return duration::parse_or_zero(&number.to_string()).err().unwrap_or_default();
     }
     let expected: Vec<&str> = match expected {
         TypeKind::Single(kind) => vec![name(kind.as_str())],

@@ -1,6 +1,6 @@
 //! Converts between the API's messages and the domain types. A converted request is well-formed, and the policy allows it.
 
-use std::{collections::HashMap, str::FromStr};
+use std::{collections::HashMap, str::FromStr, time::Duration};
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use prost::Message as _;
@@ -8,13 +8,14 @@ use prost::Message as _;
 use super::{deadline::Deadline, proto};
 use crate::{
     client::{
-        Accept, AuthScheme, BlobRange, CallContext, Document, Listing, Manifest, ManifestOptions, Page,
-        PageRequest, PageToken, PingResponse, Share, Target,
+        Accept, AuthScheme, BlobRange, CallContext, Document, Listing, Manifest, Page, PageRequest,
+        PageToken, PingResponse, Share, Target,
     },
     error::RexError,
     memory::MemoryAccount,
     oci::{Digest, ParseError, Reference, Registry, Repository},
     policy::{Caller, Policy, Resource},
+    reads::ManifestOptions,
 };
 
 /// The default and the largest number of entries in a page (AIP-158).
@@ -29,7 +30,7 @@ const CHUNK_BYTES: std::ops::RangeInclusive<usize> = 4 * 1024..=1024 * 1024;
 const DEFAULT_CHUNK_BYTES: usize = 64 * 1024;
 
 /// gRPC clients accept messages of 4 MiB by default. Part of that is needed for the response's other fields.
-const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 1024;
+const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024 - 2048;
 
 /// Parses a caller's requests, and checks them against the policy.
 pub(super) struct Call<'a> {
@@ -50,14 +51,24 @@ impl Call<'_> {
         self.registry(&request.registry, Resource::Ping)
     }
 
-    pub(super) fn catalog(&self, request: &proto::ListCatalogRequest) -> Result<PageRequest, RexError> {
+    /// The page, and how old it may be.
+    pub(super) fn catalog(
+        &self,
+        request: &proto::ListCatalogRequest,
+    ) -> Result<(PageRequest, Option<Duration>), RexError> {
         let listing = Listing::Catalog(self.registry(&request.registry, Resource::Catalog)?);
-        page_request(listing, request.page_size, &request.page_token)
+        let page = page_request(listing, request.page_size, &request.page_token)?;
+        Ok((page, max_age(request.max_age.as_ref())?))
     }
 
-    pub(super) fn tags(&self, request: &proto::ListTagsRequest) -> Result<PageRequest, RexError> {
+    /// The page, and how old it may be.
+    pub(super) fn tags(
+        &self,
+        request: &proto::ListTagsRequest,
+    ) -> Result<(PageRequest, Option<Duration>), RexError> {
         let listing = Listing::Tags(self.target(&request.registry, &request.repository)?);
-        page_request(listing, request.page_size, &request.page_token)
+        let page = page_request(listing, request.page_size, &request.page_token)?;
+        Ok((page, max_age(request.max_age.as_ref())?))
     }
 
     pub(super) fn manifest(
@@ -71,7 +82,8 @@ impl Call<'_> {
             platform => Some(parse("platform", platform)?),
         };
         let accept = Accept::new(&request.accept_media_types)?;
-        Ok((target, reference, ManifestOptions { accept, platform }))
+        let max_age = max_age(request.max_age.as_ref())?;
+        Ok((target, reference, ManifestOptions { accept, platform, max_age }))
     }
 
     /// Target, digest, range, and the size of chunks.
@@ -122,6 +134,19 @@ fn parse<T: FromStr<Err = ParseError>>(field: &'static str, text: &str) -> Resul
     text.parse().map_err(|ParseError(problem)| RexError::invalid(field, problem))
 }
 
+/// How old a response may be. Fractions count, and so does a time that no clock will reach.
+fn max_age(max_age: Option<&prost_types::Duration>) -> Result<Option<Duration>, RexError> {
+    let Some(max_age) = max_age else { return Ok(None) };
+    // Not prost's own conversion: it takes a duration whose parts have different signs.
+    let seconds = u64::try_from(max_age.seconds);
+    let nanos = u32::try_from(max_age.nanos);
+    match (seconds, nanos) {
+        (Ok(seconds), Ok(nanos @ 0..1_000_000_000)) => Ok(Some(Duration::new(seconds, nanos))),
+        (Ok(_), Ok(_)) => Err(RexError::invalid("max_age", "has nanos of a second or more")),
+        (Err(_), _) | (_, Err(_)) => Err(RexError::invalid("max_age", "is negative")),
+    }
+}
+
 fn page_request(listing: Listing, page_size: i32, page_token: &str) -> Result<PageRequest, RexError> {
     let size = match usize::try_from(page_size) {
         Ok(0) => DEFAULT_PAGE_SIZE,
@@ -152,16 +177,20 @@ pub(super) fn ping_response(registry: &Registry, pong: PingResponse) -> proto::P
     }
 }
 
-pub(super) fn catalog_response(page: Page) -> proto::ListCatalogResponse {
-    proto::ListCatalogResponse { repositories: page.entries, next_page_token: next_page_token(page.next) }
+pub(super) fn catalog_response(page: &Page) -> proto::ListCatalogResponse {
+    let next_page_token = next_page_token(page.next.as_ref());
+    proto::ListCatalogResponse { repositories: page.entries.clone(), next_page_token }
 }
 
-pub(super) fn tags_response(page: Page) -> proto::ListTagsResponse {
-    proto::ListTagsResponse { tags: page.entries, next_page_token: next_page_token(page.next) }
+pub(super) fn tags_response(page: &Page) -> proto::ListTagsResponse {
+    proto::ListTagsResponse {
+        tags: page.entries.clone(),
+        next_page_token: next_page_token(page.next.as_ref()),
+    }
 }
 
-fn next_page_token(next: Option<PageToken>) -> String {
-    next.map(|token| token.encode()).unwrap_or_default()
+fn next_page_token(next: Option<&PageToken>) -> String {
+    next.map(PageToken::encode).unwrap_or_default()
 }
 
 pub(super) fn manifest_response(manifest: Manifest) -> proto::GetManifestResponse {
@@ -175,7 +204,7 @@ pub(super) fn manifest_response(manifest: Manifest) -> proto::GetManifestRespons
         content_descriptor: Some(descriptor(&manifest.descriptor)),
         content: manifest.content,
         manifest: view,
-        index: manifest.index.as_ref().map(descriptor),
+        index: None,
     };
     if response.encoded_len() > MAX_RESPONSE_BYTES {
         response.manifest = None;

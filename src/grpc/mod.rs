@@ -8,6 +8,8 @@
 //! | `deadline` | the caller's deadline |
 //! | `admission` | limits on streams, and on their memory |
 //! | `caller_limits` | the caller's own limits |
+//! | `encoded_manifest` | the response of `GetManifest`, encoded once for all who get it |
+//! | `source` | the metadata that says where a response came from |
 //! | `body`, `frame`, `wire` | the body of `StreamBlob`: its messages, encoded without a copy |
 //! | `stall`, `unary_response` | what happens when a caller does not read |
 //! | `status` | the status of an error |
@@ -24,10 +26,11 @@ use self::{
 };
 use crate::{
     callers::{CallKind, Callers},
-    client::{Client, Share},
+    client::Share,
     error::RexError,
     memory::MemoryAccount,
     policy::{Caller, Policy},
+    reads::Reads,
     server::{Peer, Shutdown, Watchdog},
     telemetry,
 };
@@ -37,9 +40,11 @@ mod body;
 mod caller_limits;
 mod convert;
 mod deadline;
+mod encoded_manifest;
 mod frame;
 mod identify;
 pub mod proto;
+mod source;
 mod stall;
 mod status;
 mod unary_response;
@@ -47,6 +52,7 @@ pub mod wire;
 
 pub use admission::StreamLimits;
 pub use body::ReplaceBody;
+pub use encoded_manifest::EncodedManifest;
 pub use identify::IdentifyCaller;
 
 use proto::registry_service_server::{RegistryService, RegistryServiceServer};
@@ -57,7 +63,7 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024;
 /// The service behind the five RPCs.
 #[derive(Clone)]
 pub struct Registries {
-    client: Arc<Client>,
+    reads: Reads<EncodedManifest>,
     callers: Arc<Callers>,
     policy: Arc<Policy>,
     admission: Admission,
@@ -67,11 +73,16 @@ pub struct Registries {
 pub type RegistriesServer = IdentifyCaller<ReplaceBody<RegistryServiceServer<Registries>>>;
 
 impl Registries {
-    /// A service that reaches registries through `client`, for `callers`, as far as `policy` allows.
+    /// A service that reads registries for `callers`, as far as `policy` allows.
     #[must_use]
-    pub fn new(client: Client, callers: Callers, policy: Policy, limits: StreamLimits) -> Self {
-        let (client, callers, policy) = (Arc::new(client), Arc::new(callers), Arc::new(policy));
-        Self { client, callers, policy, admission: Admission::new(limits) }
+    pub fn new(
+        reads: Reads<EncodedManifest>,
+        callers: Callers,
+        policy: Policy,
+        limits: StreamLimits,
+    ) -> Self {
+        let (callers, policy) = (Arc::new(callers), Arc::new(policy));
+        Self { reads, callers, policy, admission: Admission::new(limits) }
     }
 
     /// The service, ready to be mounted.
@@ -131,7 +142,7 @@ impl RegistryService for Registries {
                 let call = self.call(&request)?;
                 let registry = call.ping(request.get_ref())?;
                 let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let pong = self.client.ping(&registry, &call.context(deadline)).await?;
+                let pong = self.reads.ping(&registry, &call.context(deadline)).await?;
                 Ok(permit.attach(Response::new(convert::ping_response(&registry, pong))))
             }),
         )
@@ -148,11 +159,12 @@ impl RegistryService for Registries {
             request.metadata(),
             deadline.run(async {
                 let call = self.call(&request)?;
-                let page = call.catalog(request.get_ref())?;
+                let (page, max_age) = call.catalog(request.get_ref())?;
                 let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let page = self.client.list(&page, &call.context(deadline)).await?;
-                let response = self.respond(convert::catalog_response(page), &request, &call, deadline)?;
-                Ok(permit.attach(response))
+                let page = self.reads.list(page, max_age, &call.context(deadline)).await?;
+                let response = convert::catalog_response(&page.value);
+                let response = self.respond(response, &request, &call, deadline)?;
+                Ok(permit.attach(source::add(response, &page)))
             }),
         )
         .await
@@ -168,11 +180,12 @@ impl RegistryService for Registries {
             request.metadata(),
             deadline.run(async {
                 let call = self.call(&request)?;
-                let page = call.tags(request.get_ref())?;
+                let (page, max_age) = call.tags(request.get_ref())?;
                 let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let page = self.client.list(&page, &call.context(deadline)).await?;
-                let response = self.respond(convert::tags_response(page), &request, &call, deadline)?;
-                Ok(permit.attach(response))
+                let page = self.reads.list(page, max_age, &call.context(deadline)).await?;
+                let response = convert::tags_response(&page.value);
+                let response = self.respond(response, &request, &call, deadline)?;
+                Ok(permit.attach(source::add(response, &page)))
             }),
         )
         .await
@@ -191,10 +204,13 @@ impl RegistryService for Registries {
                 let (target, reference, options) = call.manifest(request.get_ref())?;
                 let permit = caller_limits::admit(&request, CallKind::Unary)?;
                 let context = call.context(deadline);
-                let view = convert::manifest_response;
-                let response = self.client.manifest(&target, &reference, &options, &context, view).await?;
-                let response = self.respond(response, &request, &call, deadline)?;
-                Ok(permit.attach(response))
+                let read = self.reads.manifest(&target, &reference, &options, &context).await?;
+                let frame = read.value.manifest.view.frame(read.value.index.as_deref());
+                let watchdog = request.extensions().get::<Watchdog>();
+                let write_stall = self.admission.write_stall();
+                let response =
+                    unary_response::respond_encoded(frame, watchdog, &call.memory, write_stall, deadline)?;
+                Ok(permit.attach(source::add(response, &read)))
             }),
         )
         .await
@@ -216,7 +232,7 @@ impl RegistryService for Registries {
             let call_permit = caller_limits::admit(&request, CallKind::Stream)?;
             let chunk_bytes = call_permit.chunk_bytes(chunk_bytes);
             let permits = (self.admission.admit_stream(chunk_bytes, &call.memory)?, call_permit);
-            let blob = self.client.blob(&target, &digest, range, call.context(deadline)).await?;
+            let blob = self.reads.blob(&target, &digest, range, call.context(deadline)).await?;
             let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown);
             Ok(Response::new(frames))
         });

@@ -71,14 +71,38 @@ pub(super) fn respond<A: Message + Default>(
     deadline: Deadline,
 ) -> Result<Response<A>, RexError> {
     let memory = memory.reserve(message.encoded_len())?;
-    let message = wire::encode(&message);
+    Ok(of(wire::encode(&message), memory, watchdog, write_stall, deadline))
+}
+
+/// Like [`respond`], with a message that is encoded already.
+///
+/// # Errors
+/// [`RexError::Overloaded`] if there is no memory for it.
+pub(super) fn respond_encoded<A: Default>(
+    message: Bytes,
+    watchdog: Option<&Watchdog>,
+    memory: &MemoryAccount,
+    write_stall: Duration,
+    deadline: Deadline,
+) -> Result<Response<A>, RexError> {
+    let memory = memory.reserve(message.len())?;
+    Ok(of(message, memory, watchdog, write_stall, deadline))
+}
+
+fn of<A: Default>(
+    message: Bytes,
+    memory: Reservation,
+    watchdog: Option<&Watchdog>,
+    write_stall: Duration,
+    deadline: Deadline,
+) -> Response<A> {
     let tracker = Arc::new(UnaryResponse { pieces_taken: AtomicU64::new(0), _memory: memory });
     if let Some(watchdog) = watchdog {
         watchdog.set(watch(Arc::clone(&tracker), message.len(), write_stall, deadline));
     }
     let mut response = Response::new(A::default());
     response.extensions_mut().insert(Encoded { message, tracker });
-    Ok(response)
+    response
 }
 
 /// The watchdog of a response. Completes when the response must be reset.

@@ -22,7 +22,7 @@ pub struct Framed {
 }
 
 /// The bytes before a message.
-const HEAD_BYTES: usize = 5;
+pub(super) const HEAD_BYTES: usize = 5;
 
 /// The five bytes before a message (gRPC "PROTOCOL-HTTP2", Length-Prefixed-Message): the flag for compression, which is not
 /// set, and the length.
@@ -42,6 +42,17 @@ pub(super) fn encode(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut buffer = BytesMut::with_capacity(HEAD_BYTES + length);
     put_message_head(&mut buffer, length);
+    message.encode_raw(&mut buffer);
+    buffer.freeze()
+}
+
+/// The frame of a message that continues the one in `frame`.
+pub(super) fn join(frame: &[u8], message: &impl Message) -> Bytes {
+    let first = frame.get(HEAD_BYTES..).unwrap_or_default();
+    let length = first.len() + message.encoded_len();
+    let mut buffer = BytesMut::with_capacity(HEAD_BYTES + length);
+    put_message_head(&mut buffer, length);
+    buffer.put_slice(first);
     message.encode_raw(&mut buffer);
     buffer.freeze()
 }

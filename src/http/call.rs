@@ -4,7 +4,6 @@
 //! [joins](CallContext::join): the read waits as long as the most patient of them, and in the queues of all of them.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher as _},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -18,7 +17,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::permits::{Permit, Permits};
+use super::{
+    permits::{Permit, Permits},
+    share::Share,
+};
 use crate::{
     error::{At, RexError},
     memory::MemoryAccount,
@@ -31,21 +33,6 @@ const MAX_STATUS_MARGIN: Duration = Duration::from_millis(250);
 /// The most expensive honest call takes fewer: five manifests of nested indexes, with a redirect and a retry each, are 20
 /// requests, and a sign-in adds 3. Redirects, challenges and retries have bounds of their own, but multiply to hundreds.
 const MAX_REQUESTS: u32 = 32;
-
-/// On whose behalf a call is made. Calls with the same share wait in the same queue, and each share has its turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Share(u64);
-
-impl Share {
-    /// The share of this name, address, or whatever tells those who share the service apart.
-    #[must_use]
-    pub fn of(whose: impl Hash) -> Self {
-        // A number, so that no call has to allocate one. Names come from the operator, who gains nothing from a collision.
-        let mut hasher = DefaultHasher::new();
-        whose.hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
 
 /// What all requests of one call have in common: its deadline, on whose behalf it is made, what memory it may use, and how
 /// many there may be.
@@ -273,8 +260,7 @@ mod tests {
             CallContext::new(None, Share::of(name), MemoryBudget::new(limits).account())
         };
         let (busy, other) = (call("busy"), call("other"));
-        let refusal =
-            || RexError::Overloaded { problem: String::new(), retry_after: Duration::from_secs(1) };
+        let refusal = || RexError::Overloaded { problem: String::new(), retry_after: Duration::from_secs(1) };
         // Each of these holds its permit once it has it, so the queue of `busy` does not end.
         let mut queue: FuturesUnordered<_> = (0..100).map(|_| permits.acquire(Share::of("busy"))).collect();
         assert!(futures_util::poll!(queue.next()).is_pending());

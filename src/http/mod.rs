@@ -6,7 +6,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `transport` | runs all steps for one registry |
-//! | `call`, `permits` | what the requests of one call share; how many run at once, fairly among callers |
+//! | `call`, `share`, `permits` | what the requests of one call share; how many run at once, fairly among callers |
 //! | `retry`, `retry_after`, `pace` | decide whether to retry; keep the retry budget and the pause that a 429 requests |
 //! | `redirect` | follows redirects, and keeps credentials at the registry's origin |
 //! | `request`, `wire` | send one request, and receive the head of its response |
@@ -35,11 +35,12 @@ mod response;
 mod retry;
 mod retry_after;
 mod settings;
+mod share;
 mod transport;
 mod wire;
 
 pub(crate) use body::{Body, LEAST_RATE};
-pub use call::{CallContext, Share};
+pub use call::CallContext;
 pub(crate) use egress::Trust;
 pub(crate) use error_response::ErrorResponse;
 pub(crate) use pace::Pace;
@@ -47,4 +48,5 @@ pub(crate) use request::{Bound, Protocol, Request, TokenRequest};
 pub(crate) use response::Response;
 pub(crate) use retry::wait_before_try;
 pub use settings::{ClientCertificate, Proxy, Settings, SetupError};
+pub use share::Share;
 pub(crate) use transport::Transport;

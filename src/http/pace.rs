@@ -64,17 +64,27 @@ impl Pace {
     pub(crate) async fn wait(&self, at: &At, deadline: Option<Instant>) -> Result<(), RexError> {
         loop {
             let now = Instant::now();
-            let until = match *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner) {
-                Some(until) if until > now => until,
-                _ => return Ok(()),
-            };
+            let Some(until) = self.paused_until(now) else { return Ok(()) };
             if until >= deadline.unwrap_or(now + MAX_WAIT) {
-                let at = At { http_status: Some(429), ..at.clone() };
-                return Err(RexError::RateLimit { at, retry_after: Some(until - now) });
+                return Err(rate_limited(at, until - now));
             }
             tokio::time::sleep_until(until).await;
         }
     }
+
+    /// The error of a call whose time ends during a pause; `None` if there is no pause.
+    pub(super) fn refusal(&self, at: &At) -> Option<RexError> {
+        let now = Instant::now();
+        self.paused_until(now).map(|until| rate_limited(at, until - now))
+    }
+
+    fn paused_until(&self, now: Instant) -> Option<Instant> {
+        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner).filter(|until| *until > now)
+    }
+}
+
+fn rate_limited(at: &At, retry_after: Duration) -> RexError {
+    RexError::RateLimit { at: At { http_status: Some(429), ..at.clone() }, retry_after: Some(retry_after) }
 }
 
 #[cfg(test)]

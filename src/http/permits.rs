@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::call::Share;
+use super::share::Share;
 
 /// A fixed number of permits.
 #[derive(Debug, Clone)]

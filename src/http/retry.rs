@@ -51,7 +51,8 @@ where
             Err(error) if failure::is_transient(error) => backoff(tries),
             Ok(_) | Err(_) => return outcome,
         };
-        let too_late = deadline().is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > MAX_WAIT;
+        let too_late =
+            deadline().is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > MAX_WAIT;
         if tries >= MAX_TRIES || too_late || !pace.withdraw() {
             return outcome;
         }

@@ -108,6 +108,11 @@ impl Transport {
         self.pace.wait(at, call.deadline()).await
     }
 
+    /// The error of a call whose time ends while the registry has asked for a pause.
+    pub(crate) fn pause(&self, at: &At) -> Option<RexError> {
+        self.pace.refusal(at)
+    }
+
     /// Runs work on a body of this size that the registry sent. If the body is large, the work runs off the runtime's threads,
     /// one piece of work at a time.
     pub(crate) async fn work_on_body<T: Send + 'static>(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::{
-    auth::{AuthScheme, Authenticator, Challenge, Scope, SignIn},
+    auth::{AuthScheme, Authenticator, Challenge, CredentialId, Scope, SignIn},
     error::{At, Missing, RexError},
     http::{CallContext, ErrorResponse, Request, Response, SetupError, Transport},
     oci::{Registry, Repository},
@@ -59,6 +59,16 @@ impl Upstream {
     /// Registry and repository, for errors.
     pub(crate) fn at(&self, repository: Option<&Repository>) -> At {
         self.transport.at(repository)
+    }
+
+    /// The identity of the credential for a repository, or for the registry as a whole.
+    pub(crate) async fn credential(&self, repository: Option<&Repository>) -> Option<CredentialId> {
+        self.auth.credential(repository).await
+    }
+
+    /// The error of a call whose time ends while the registry has asked for a pause.
+    pub(crate) fn pause(&self, repository: Option<&Repository>) -> Option<RexError> {
+        self.transport.pause(&self.at(repository))
     }
 
     /// Runs work on a body of this size that the registry sent: see [`Transport::work_on_body`].

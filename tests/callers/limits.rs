@@ -95,10 +95,11 @@ async fn make(call: &Call, client: &mut RegistryServiceClient<Channel>, token: &
 /// Begins to list tags; the registry keeps the call until the test completes it.
 fn list_tags(
     client: &RegistryServiceClient<Channel>,
+    repository: &str,
     token: &'static str,
 ) -> impl Future<Output = Result<(), Status>> + use<> {
-    let mut client = client.clone();
-    async move { make(&Call::tags(REGISTRY, "org/app"), &mut client, token).await }
+    let (mut client, call) = (client.clone(), Call::tags(REGISTRY, repository));
+    async move { make(&call, &mut client, token).await }
 }
 
 /// The status names the limit, its value and the caller, and says when to try again in both ways. Returns that time.
@@ -175,20 +176,20 @@ async fn over_max_calls_each_rpc_is_refused_and_another_callers_call_is_not() {
     let service =
         LimitedService::start(registry.address, limits(|limits| limits.max_calls = count(1)), |_| {}).await;
     // On another connection than the calls that are refused.
-    let first = tokio::spawn(list_tags(&service.client().await, LIMITED));
+    let first = tokio::spawn(list_tags(&service.client().await, "org/app", LIMITED));
     registry.requests(1).await;
     let mut client = service.client().await;
     for call in Call::each(REGISTRY) {
         let refused = make(&call, &mut client, LIMITED).await.unwrap_err();
         assert_eq!(assert_limited(refused, "max_calls", 1), Duration::from_secs(1), "{call:?}");
     }
-    let other = tokio::spawn(list_tags(&client, OTHER));
+    let other = tokio::spawn(list_tags(&client, "org/app", OTHER));
     registry.requests(2).await;
     registry.complete(2);
     first.await.unwrap().unwrap();
     other.await.unwrap().unwrap();
     registry.complete(1);
-    list_tags(&client, LIMITED).await.unwrap();
+    list_tags(&client, "org/app", LIMITED).await.unwrap();
     assert_eq!(registry.requests(3).await.len(), 3, "a refused call sends no request to the registry");
 }
 
@@ -211,7 +212,7 @@ async fn all_anonymous_calls_share_the_limits_of_the_anonymous_caller() {
     let refused = tags.outcome(&mut service.client().await).await.unwrap_err();
     assert_limited(refused, "max_calls", 1);
     registry.complete(2);
-    list_tags(&service.client().await, OTHER).await.unwrap();
+    list_tags(&service.client().await, "org/app", OTHER).await.unwrap();
     first.await.unwrap().unwrap();
 }
 
@@ -222,8 +223,9 @@ async fn of_a_thousand_calls_at_once_exactly_max_calls_run() {
         LimitedService::start(registry.address, limits(|limits| limits.max_calls = count(10)), |_| {}).await;
     let client = service.client().await;
     let mut calls = JoinSet::new();
-    for _ in 0..1000 {
-        calls.spawn(list_tags(&client, LIMITED));
+    for number in 0..1000 {
+        // Each call is for another repository: identical ones would be one request.
+        calls.spawn(list_tags(&client, &format!("org/app{number}"), LIMITED));
     }
     for _ in 0..990 {
         let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
@@ -255,7 +257,7 @@ async fn a_cancelled_call_returns_its_permit() {
     let service =
         LimitedService::start(registry.address, limits(|limits| limits.max_calls = count(1)), |_| {}).await;
     let mut client = service.client().await;
-    let cancelled = tokio::spawn(list_tags(&client, LIMITED));
+    let cancelled = tokio::spawn(list_tags(&client, "org/app", LIMITED));
     registry.requests(1).await;
     cancelled.abort();
     registry.complete(2);

@@ -114,7 +114,7 @@ fn kind(schema: &Value) -> String {
     let words = kinds.into_iter().map(|name| match name {
         "string" => match schema.get("format").and_then(Value::as_str) {
             Some("file") => "path".to_owned(),
-            Some("human-duration") => "duration".to_owned(),
+            Some("human-duration" | "human-duration-or-zero") => "duration".to_owned(),
             Some("registry-name") => "registry name".to_owned(),
             Some("registry-url") => "URL".to_owned(),
             Some("socket-address") => "address:port".to_owned(),

@@ -49,6 +49,7 @@ async fn an_absolute_link_is_followed_on_the_registrys_own_path() {
                 repository: "team/app".to_owned(),
                 page_size: 1,
                 page_token,
+                max_age: None,
             };
             let page = calls.client.clone().list_tags(request).await.unwrap().into_inner();
             tags.extend(page.tags);

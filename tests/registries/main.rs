@@ -62,6 +62,7 @@ impl Setting {
             repository: "org/app".to_owned(),
             page_size,
             page_token: page_token.to_owned(),
+            max_age: None,
         };
         self.client.list_tags(request).await.map(tonic::Response::into_inner)
     }

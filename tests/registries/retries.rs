@@ -87,7 +87,8 @@ async fn an_outage_costs_at_most_a_fifth_more_requests_than_calls() {
     });
     for (one_by_one, at_once) in futures_util::future::join_all(outages).await {
         assert!((200..=240).contains(&one_by_one), "{one_by_one} requests for 200 calls, one by one");
-        assert!((200..=240).contains(&at_once), "{at_once} requests for 200 calls at once");
+        // Identical calls at the same time share their requests.
+        assert!((1..=240).contains(&at_once), "{at_once} requests for 200 calls at once");
     }
 }
 

@@ -16,11 +16,17 @@ fn tags(page_size: i32, page_token: &str) -> ListTagsRequest {
         repository: "org/app".to_owned(),
         page_size,
         page_token: page_token.to_owned(),
+        max_age: None,
     }
 }
 
 fn catalog(page_size: i32, page_token: &str) -> ListCatalogRequest {
-    ListCatalogRequest { registry: REGISTRY.to_owned(), page_size, page_token: page_token.to_owned() }
+    ListCatalogRequest {
+        registry: REGISTRY.to_owned(),
+        page_size,
+        page_token: page_token.to_owned(),
+        max_age: None,
+    }
 }
 
 /// A valid token of the list of tags of `org/app`.

@@ -49,20 +49,21 @@ async fn service_with_one_permit(registry: &GatedRegistry, callers: Callers) -> 
 /// Makes a thousand calls of one caller wait, then one of another caller, which must get one of the next two permits.
 async fn assert_the_other_caller_gets_its_turn(registry: &GatedRegistry, many: Peer, one: Peer) {
     let mut calls = JoinSet::new();
-    let call = |calls: &mut JoinSet<_>, (client, token): &Peer, repository: &'static str| {
+    // Each call is for another repository: identical ones would be one request.
+    let call = |calls: &mut JoinSet<_>, (client, token): &Peer, repository: String| {
         let (client, token) = (client.clone(), *token);
-        calls.spawn(async move { list_tags(&client, token, repository, PATIENCE).await });
+        calls.spawn(async move { list_tags(&client, token, &repository, PATIENCE).await });
     };
-    call(&mut calls, &many, "many/app");
+    call(&mut calls, &many, "many/app".to_owned());
     registry.requests(1).await;
-    for _ in 0..1000 {
-        call(&mut calls, &many, "many/app");
+    for number in 0..1000 {
+        call(&mut calls, &many, format!("many/app{number}"));
     }
     // A refused call on the same connection shows that the calls before it have arrived.
-    let refused = list_tags(&many.0, many.1, "many/app", SHORT).await.unwrap_err();
+    let refused = list_tags(&many.0, many.1, "many/last", SHORT).await.unwrap_err();
     assert_overloaded(refused, "max_concurrent_requests");
-    call(&mut calls, &one, "one/app");
-    let refused = list_tags(&one.0, one.1, "one/app", SHORT).await.unwrap_err();
+    call(&mut calls, &one, "one/app".to_owned());
+    let refused = list_tags(&one.0, one.1, "one/last", SHORT).await.unwrap_err();
     assert_overloaded(refused, "max_concurrent_requests");
     registry.complete(2);
     // The first request, and those that got the next two permits.

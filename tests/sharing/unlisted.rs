@@ -97,7 +97,7 @@ fn list(client: &Arc<Client>, registry: &str) -> Call {
     tokio::spawn(async move {
         let request = PageRequest { listing: Listing::Tags(target), size: 10, token: None };
         client
-            .list(&request, &CallContext::new(None, Share::of(""), memory_of(64 << 20).account()))
+            .list(&request, None, &CallContext::new(None, Share::of(""), memory_of(64 << 20).account()))
             .await
             .map(drop)
     })

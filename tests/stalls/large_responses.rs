@@ -184,7 +184,7 @@ async fn responses_over_the_memory_limit_are_refused() {
     let setting = Setting::new(MEMORY, NEVER).await;
     let caller = setting.caller().await;
     let mut held = setting.fill(&caller).await;
-    assert_eq!(held.len(), 3, "the memory is enough for 3 of 3 MiB while a fourth is read");
+    assert_eq!(held.len(), 4, "the memory is enough for 4 of 3 MiB, and not for reading a fifth");
     held.pop();
     let begun = Instant::now();
     while caller.manifest("large", "60S").await.is_err() {

@@ -9,6 +9,7 @@ use rexd::{
     memory::{MemoryBudget, MemoryLimits},
     oci::Registry,
     policy::Policy,
+    reads::{self, Reads},
     server::{self, Readiness, Server, add_reflection},
 };
 use tokio::task::JoinHandle;
@@ -31,6 +32,8 @@ pub struct Options {
     pub allow_unlisted: bool,
     pub limits: Limits,
     pub streams: StreamLimits,
+    /// By default, nothing is kept.
+    pub reads: reads::Settings,
     pub server: server::Settings,
     pub tls: Option<server::tls::Files>,
 }
@@ -46,6 +49,7 @@ impl Default for Options {
                 memory: memory_of(256 << 20),
                 write_stall: Duration::from_secs(60),
             },
+            reads: reads::Settings::default(),
             server: server::Settings {
                 drain_pause: Duration::from_millis(1),
                 drain_grace: Duration::from_secs(5),
@@ -76,7 +80,8 @@ impl Service {
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
         let policy = Policy::new(Some(names[0].clone()), HashSet::from_iter(names), allow_unlisted);
         let memory = options.streams.memory.clone();
-        let registries = Registries::new(client, options.callers, policy, options.streams);
+        let reads = Reads::new(client, options.reads);
+        let registries = Registries::new(reads, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);
         let routes = add_reflection(routes, proto::DESCRIPTORS).unwrap();

@@ -1,0 +1,19 @@
+//! The metadata that says where a response came from, and how old it is.
+
+use tonic::{Response, metadata::MetadataValue};
+
+use crate::reads::{Answer, Source};
+
+/// Adds `rexd-cache` and `rexd-age` (seconds) to a response.
+pub(super) fn add<A>(mut response: Response<A>, read: &Answer<impl Sized>) -> Response<A> {
+    let source = match read.source {
+        Source::Hit => "hit",
+        Source::Revalidated => "revalidated",
+        Source::Stale => "stale",
+        Source::Miss => "miss",
+    };
+    let metadata = response.metadata_mut();
+    metadata.insert("rexd-cache", MetadataValue::from_static(source));
+    metadata.insert("rexd-age", MetadataValue::from(read.age.as_secs()));
+    response
+}

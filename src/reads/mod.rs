@@ -1,0 +1,100 @@
+//! One read for everyone: identical reads under way are one read of the registry, and what was read is kept for those who ask
+//! next. The handlers ask this layer, and it asks the client, which does not know of it.
+//!
+//! Nobody gets by it what he may not read, or anything older than he allows:
+//!
+//! - Every key has the identity of the credential with which the registry is asked. So what one credential has read is not given
+//!   to a read with another one, and a rotated or removed credential takes its responses with it.
+//! - Content is kept once for each registry and digest. Access to it is kept apart, for each repository and credential, and is
+//!   asked for again after `access_check`. Content is not shared between registries: a hostile one could claim to have any digest.
+//! - A response is given without asking the registry only within the age that the caller, or else the configuration, allows.
+//!   With the defaults that is none for what may change.
+//! - Errors are not kept, except that something is absent, where the configuration says so.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `manifest`, `list`, `ping` | the operations |
+//! | `platform` | picks the manifest of a platform from an index |
+//! | `flight` | coalescing |
+//! | `freshness` | decides how old a response may be |
+//! | `documents`, `keys` | what is kept in memory, with a bound in bytes, and under which keys |
+//! | `answer` | a response, where it came from, and how old it is |
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use self::{
+    documents::Documents,
+    flight::Flights,
+    keys::{ManifestKey, PageKey},
+};
+use crate::{
+    client::{Client, Page, PingResponse},
+    oci::Registry,
+};
+
+mod answer;
+mod blob;
+mod documents;
+mod flight;
+mod freshness;
+mod keys;
+mod list;
+mod manifest;
+mod ping;
+mod platform;
+
+pub use answer::{Answer, Source};
+pub use documents::{Kept, ManifestView};
+pub use platform::{ManifestOptions, ManifestRead};
+
+/// What is kept, and for how long.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The most bytes of what is kept in memory. Zero: nothing is kept.
+    pub memory_bytes: u64,
+    /// How old the digest of a tag may be, unless the caller says otherwise.
+    pub tags: Duration,
+    /// How old a page of a list may be, unless the caller says otherwise.
+    pub lists: Duration,
+    /// For how long something that was not found counts as absent.
+    pub absent: Duration,
+    /// For how long access counts as granted.
+    pub access_check: Duration,
+    /// How old a response may be that is given when the registry does not respond.
+    pub stale_if_error: HashMap<Registry, Duration>,
+}
+
+/// Reads registries for all callers. Its clones are the same.
+#[derive(Debug, Clone)]
+pub struct Reads<V: ManifestView>(Arc<Inner<V>>);
+
+#[derive(Debug)]
+struct Inner<V: ManifestView> {
+    client: Client,
+    settings: Settings,
+    documents: Documents<V>,
+    manifests: Flights<Arc<ManifestKey>, (Kept<V>, Source)>,
+    lists: Flights<Arc<PageKey>, (Arc<Page>, Source)>,
+    pings: Flights<Registry, PingResponse>,
+}
+
+impl<V: ManifestView> Reads<V> {
+    /// Reads through `client`.
+    #[must_use]
+    pub fn new(client: Client, settings: Settings) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            documents: Documents::new(settings.memory_bytes),
+            settings,
+            manifests: Flights::default(),
+            lists: Flights::default(),
+            pings: Flights::default(),
+        }))
+    }
+}
+
+impl Settings {
+    fn stale_if_error(&self, registry: &Registry) -> Duration {
+        self.stale_if_error.get(registry).copied().unwrap_or_default()
+    }
+}
