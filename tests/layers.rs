@@ -52,7 +52,7 @@ const RULES: &[Rule] = &[
     ("grpc", HANDLERS, &["reqwest"]),
     ("callers", &["policy", "error", "reloaded_file"], NO_GRPC),
     ("policy", &["oci", "error"], NO_IO),
-    ("reads", &["client", "oci", "error", "memory"], NO_GRPC),
+    ("reads", &["client", "oci", "error", "memory", "reloaded_file", "secret"], NO_GRPC),
     ("client", &["upstream", "auth", "http", "oci", "error", "memory"], NO_GRPC),
     ("upstream", &["auth", "http", "oci", "error"], NO_GRPC),
     ("auth", &["http", "oci", "error", "reloaded_file", "secret"], NO_GRPC),

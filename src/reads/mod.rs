@@ -17,6 +17,7 @@
 //! | `platform` | picks the manifest of a platform from an index |
 //! | `flight` | coalescing |
 //! | `freshness` | decides how old a response may be |
+//! | [`store`] | the content store: verified blobs in a directory or a bucket |
 //! | `documents`, `keys` | what is kept in memory, with a bound in bytes, and under which keys |
 //! | `answer` | a response, where it came from, and how old it is |
 
@@ -42,6 +43,7 @@ mod list;
 mod manifest;
 mod ping;
 mod platform;
+pub mod store;
 
 pub use answer::{Answer, Source};
 pub use documents::{Kept, ManifestView};

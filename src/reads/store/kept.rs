@@ -1,0 +1,128 @@
+//! A kept blob, read piece by piece.
+
+use std::{fs::File, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    backend::{Backend, Place},
+    disk,
+    failure::Failure,
+    footer::{self, Damage, Footer},
+    staged_file::StagedFile,
+};
+use crate::oci::Digest;
+
+/// Why a piece is not returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PieceError {
+    /// It is not what was kept. The blob was deleted from the store.
+    #[error("the kept blob is damaged")]
+    Damaged,
+    /// The store failed, hangs or failed a moment ago; or the blob has no such piece.
+    #[error("the content store failed")]
+    Failed,
+}
+
+/// A blob in the store. Its clones are the same blob; it stays readable while the store deletes it, if it is in a directory.
+#[derive(Debug, Clone)]
+pub struct KeptBlob(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    backend: Arc<Backend>,
+    footer: Arc<Footer>,
+    source: Source,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    File(Arc<File>),
+    Staged(Arc<StagedFile>),
+    Object,
+}
+
+impl KeptBlob {
+    pub(super) fn new(backend: Arc<Backend>, footer: Footer, source: Source) -> Self {
+        Self(Arc::new(Kept { backend, footer: Arc::new(footer), source }))
+    }
+
+    /// The digest.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.0.footer.digest
+    }
+
+    /// The size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.footer.size
+    }
+
+    /// The media type that the registry gave.
+    #[must_use]
+    pub fn media_type(&self) -> &str {
+        &self.0.footer.media_type
+    }
+
+    /// The number of pieces: none of an empty blob.
+    #[must_use]
+    pub fn pieces(&self) -> u64 {
+        footer::pieces(self.size())
+    }
+
+    /// Whether others than this service may have written it. The checksums find accidents; against intent, whoever reads it
+    /// must hash all of it.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.source, Source::Object)
+    }
+
+    /// Piece `index`, verified: 1 MiB of the data, less only if it is the last.
+    ///
+    /// # Errors
+    /// [`PieceError`]. Then the blob is to be read from its registry.
+    pub async fn piece(&self, index: u64) -> Result<Bytes, PieceError> {
+        let Kept { backend, .. } = &*self.0;
+        if index >= self.pieces() || !backend.reading.admits() {
+            return Err(PieceError::Failed);
+        }
+        match self.read(index).await {
+            Ok(piece) => {
+                backend.reading.works();
+                Ok(piece)
+            }
+            Err(Failure::Damaged(damage)) => {
+                backend.drop_damaged(self.digest(), damage).await;
+                Err(PieceError::Damaged)
+            }
+            Err(Failure::Failed(problem)) => {
+                backend.reading.fails(&problem);
+                Err(PieceError::Failed)
+            }
+        }
+    }
+
+    async fn read(&self, index: u64) -> Result<Bytes, Failure> {
+        let Kept { backend, footer, source } = &*self.0;
+        match (source, &backend.place) {
+            (Source::Staged(staged), _) => staged.piece(index).await,
+            (Source::File(file), _) => {
+                let (file, footer) = (Arc::clone(file), Arc::clone(footer));
+                backend.staging().disk.run(move || Ok(read_verified(&file, &footer, index))).await?
+            }
+            (Source::Object, Place::Bucket { bucket, .. }) => bucket.piece(footer, index).await,
+            (Source::Object, Place::Directory(_)) => Err(Damage("there is no such object").into()),
+        }
+    }
+}
+
+fn read_verified(file: &File, footer: &Footer, index: u64) -> Result<Bytes, Failure> {
+    let (offset, length) = footer.piece(index).ok_or(Damage("there is no such piece"))?;
+    let piece = disk::read(file, offset, length)?;
+    if footer.matches(index, &piece) {
+        Ok(piece)
+    } else {
+        Err(Damage("the checksum of a piece does not match").into())
+    }
+}
