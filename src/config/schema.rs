@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::address::{RegistryUrl, WebOrigin, check_registry_name};
+use super::cache_store::StoreUrl;
 use super::caller;
 use super::duration;
 use super::header::{HeaderText, check_name};
@@ -40,6 +41,7 @@ const FORMATS: [(&str, Check); 11] = [
         let example = "must be an IP address and a port, such as 127.0.0.1:50051 or [::]:50051";
         text.parse::<SocketAddr>().map(drop).map_err(|_| example.to_owned())
     }),
+    ("store-url", |text| parsed(StoreUrl::try_from(text.to_owned()))),
     ("web-origin", |text| parsed(WebOrigin::try_from(text.to_owned()))),
 ];
 
