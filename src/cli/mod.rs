@@ -7,6 +7,7 @@
 //! | `check` | checks and prints the configuration |
 //! | `config_args`, `wiring` | turn arguments into a configuration, and the configuration into the parts it configures |
 //! | `memory_limits` | the memory that calls may hold, from the configuration or the cgroup |
+//! | `content_store` | the settings of the content store |
 //! | `connection`, `image` | the service to call, and a target as an image reference |
 //! | `output`, `failure` | what a command prints, and its exit code |
 
@@ -26,6 +27,7 @@ mod call;
 mod check;
 mod config_args;
 mod connection;
+mod content_store;
 mod demo;
 mod failure;
 mod image;

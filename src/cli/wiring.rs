@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{config_args::ConfigArgs, failure::Failure};
+use super::{config_args::ConfigArgs, content_store, failure::Failure};
 use crate::{
     callers::{Callers, Identity},
     client::{self, Client, ClientCertificate, CredentialSource, HttpSettings, Limits, Proxy, Settings},
@@ -13,7 +13,7 @@ use crate::{
     memory::MemoryBudget,
     oci::Registry,
     policy::{Caller, CallerLimits, Policy},
-    reads::{self, Reads},
+    reads::{self, Reads, store::ContentStore},
     server,
 };
 
@@ -44,8 +44,14 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
         memory,
         write_stall: config.limits.write_stall_timeout,
     };
-    let reads = Reads::new(client, reads_settings(config)?);
+    let reads = Reads::new(client, reads_settings(config)?, store(config)?);
     Ok(Registries::new(reads, callers(config)?, policy, limits))
+}
+
+/// The content store, if there is one.
+pub(super) fn store(config: &Config) -> Result<Option<ContentStore>, Failure> {
+    let settings = content_store::settings(&config.cache.store);
+    settings.map(|settings| ContentStore::open(&settings)).transpose().map_err(Failure::Usage)
 }
 
 /// What is kept of what was read.

@@ -49,7 +49,8 @@ impl Accept {
     }
 
     /// The value of the header.
-    pub(super) fn value(&self) -> &HeaderValue {
+    #[must_use]
+    pub fn value(&self) -> &HeaderValue {
         &self.0
     }
 }

@@ -30,7 +30,14 @@ pub struct ETag(HeaderValue);
 
 impl ETag {
     /// Longer ones are not kept: registries send a digest in quotes.
-    const MAX_BYTES: usize = 256;
+    pub const MAX_BYTES: usize = 256;
+
+    /// Its bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it has at least its quotes")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::ETAG)?;

@@ -44,7 +44,7 @@ pub use crate::{
     upstream::Settings,
 };
 pub use accept::Accept;
-pub use blob::{Blob, BlobRange};
+pub use blob::{Blob, BlobHead, BlobRange};
 pub use exchange::{Conditional, ETag};
 pub use manifest::{Document, MakeView, Manifest, ManifestHead, check_size};
 pub use page::{ConditionalPage, Page, PageRequest, PageVersion};

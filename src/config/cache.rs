@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cache_store::CacheStore;
 use super::duration;
 
 /// What is kept, and for how long. With the defaults, no caller gets a tag or a list that is older than its call.
@@ -33,6 +34,8 @@ pub struct Cache {
     #[serde(with = "duration::or_zero")]
     #[schemars(schema_with = "duration::or_zero::schema")]
     pub access_check: Duration,
+    /// A directory or a bucket that keeps blobs.
+    pub store: CacheStore,
 }
 
 impl Default for Cache {
@@ -45,6 +48,7 @@ impl Default for Cache {
             absent: Duration::ZERO,
             // As long as the tokens of most registries, which also let in whoever had access a few minutes ago.
             access_check: Duration::from_secs(5 * 60),
+            store: CacheStore::default(),
         }
     }
 }

@@ -18,6 +18,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         registry_rules(&member("/registries", name), registry, report);
     }
     callers(config, report);
+    for (key, problem) in config.cache.store.conflicts() {
+        report.rule(&[&member("/cache/store", key)], problem);
+    }
 }
 
 fn listeners(config: &Config, report: &mut Report) {

@@ -22,7 +22,7 @@ use super::{
     proto, status,
     wire::{Framed, chunk, message},
 };
-use crate::{client::Blob, error::RexError, memory::bytes_with_permit, server::Shutdown, telemetry};
+use crate::{error::RexError, memory::bytes_with_permit, reads::BlobRead, server::Shutdown, telemetry};
 
 /// The stream type that the generated code requires. No message passes through it.
 pub(super) type UnusedStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
@@ -44,7 +44,7 @@ pub(super) struct BlobMessages {
 /// Shared by the stream and its watchdog. Both are polled in one task, so neither waits for the lock.
 #[derive(Debug)]
 pub(super) struct Shared {
-    blob: Mutex<Blob>,
+    blob: Mutex<BlobRead>,
     /// An odd number while a message is being made, an even number while the stream waits for the caller's window.
     steps: AtomicU64,
 }
@@ -82,7 +82,7 @@ impl Shared {
 
 impl BlobMessages {
     pub(super) fn new(
-        blob: Blob,
+        blob: BlobRead,
         offset: u64,
         chunk_bytes: usize,
         permits: (StreamPermit, CallPermit),
@@ -150,7 +150,7 @@ impl BlobMessages {
     }
 }
 
-fn header(blob: &Blob, offset: u64) -> proto::BlobHeader {
+fn header(blob: &BlobRead, offset: u64) -> proto::BlobHeader {
     proto::BlobHeader {
         blob_descriptor: Some(proto::ContentDescriptor {
             media_type: MediaType::from(blob.media_type()).to_string(),
@@ -164,7 +164,7 @@ fn header(blob: &Blob, offset: u64) -> proto::BlobHeader {
     }
 }
 
-fn trailer(blob: &Blob, offset: u64) -> proto::BlobTrailer {
+fn trailer(blob: &BlobRead, offset: u64) -> proto::BlobTrailer {
     proto::BlobTrailer {
         bytes_sent: signed(blob.position() - offset),
         digest_verified: blob.is_verified(),

@@ -233,13 +233,17 @@ impl RegistryService for Registries {
             let chunk_bytes = call_permit.chunk_bytes(chunk_bytes);
             let permits = (self.admission.admit_stream(chunk_bytes, &call.memory)?, call_permit);
             let blob = self.reads.blob(&target, &digest, range, call.context(deadline)).await?;
-            let frames = BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown);
-            Ok(Response::new(frames))
+            let blob = blob
+                .map(|blob| BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown));
+            Ok(source::response(blob))
         });
-        let frames = telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_inner();
+        let (metadata, frames, _) =
+            telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_parts();
         if let Some(watchdog) = watchdog {
             watchdog.set(stall::watch(frames.shared(), self.admission.write_stall(), deadline));
         }
-        Ok(body::response(frames))
+        let mut response = body::response(frames);
+        *response.metadata_mut() = metadata;
+        Ok(response)
     }
 }

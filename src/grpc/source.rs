@@ -4,6 +4,12 @@ use tonic::{Response, metadata::MetadataValue};
 
 use crate::reads::{Answer, Source};
 
+/// The response that was read.
+pub(super) fn response<A>(read: Answer<A>) -> Response<A> {
+    let source = Answer { value: (), source: read.source, age: read.age };
+    add(Response::new(read.value), &source)
+}
+
 /// Adds `rexd-cache` and `rexd-age` (seconds) to a response.
 pub(super) fn add<A>(mut response: Response<A>, read: &Answer<impl Sized>) -> Response<A> {
     let source = match read.source {

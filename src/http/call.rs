@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{At, RexError},
-    memory::MemoryAccount,
+    memory::{MemoryAccount, Reservation},
 };
 
 /// How much of the time that is left is kept for the status of a call that gave up waiting: a tenth, at most this.
@@ -155,6 +155,14 @@ impl CallContext {
                 return None;
             }
         }
+    }
+
+    /// Reserves memory for what is read for this call.
+    ///
+    /// # Errors
+    /// [`RexError::Overloaded`] if there is none.
+    pub fn reserve(&self, bytes: usize) -> Result<Reservation, RexError> {
+        self.memory.reserve(bytes)
     }
 
     pub(super) fn memory(&self) -> &MemoryAccount {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Where a response came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
@@ -26,13 +28,29 @@ pub struct Answer<T> {
     pub age: Duration,
 }
 
+/// A response of a registry, and when it was asked. All calls that waited for it get it, each at its own time.
+#[derive(Debug, Clone)]
+pub(super) struct Asked<T> {
+    pub(super) value: T,
+    pub(super) source: Source,
+    pub(super) asked: Instant,
+}
+
+impl<T> Asked<T> {
+    pub(super) fn answer(self) -> Answer<T> {
+        Answer { value: self.value, source: self.source, age: self.asked.elapsed() }
+    }
+}
+
 impl<T> Answer<T> {
     /// A response that the registry has just given.
     pub(super) fn new(value: T, source: Source) -> Self {
         Self { value, source, age: Duration::ZERO }
     }
 
-    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Answer<U> {
+    /// The same with another value.
+    #[must_use]
+    pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Answer<U> {
         Answer { value: map(self.value), source: self.source, age: self.age }
     }
 }

@@ -31,7 +31,7 @@ use crate::{client::CallContext, error::RexError};
 /// may respond to another. So there are a few reads at once at most, as many as fit into the time limits of a request.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often a call begins again because the read that it joined failed for a reason of the call that began it.
+/// How often a call begins again because the read that it joined failed for a reason that may not be its own.
 const MAX_REPEATS: u32 = 1;
 
 /// Which reads under way a call may join.
@@ -110,7 +110,7 @@ where
         refusal: impl Fn() -> Option<RexError>,
         read: impl Fn(Arc<CallContext>) -> Future<T>,
     ) -> (Outcome<T>, bool) {
-        let mut repeats = 0;
+        let (mut repeats, mut join) = (0, join);
         loop {
             let Boarded { read, call: shared, joined } = self.board(key, join, call, &read);
             let mut waiting = read.clone();
@@ -123,12 +123,17 @@ where
                     None => waiting.await,
                 },
             };
-            // The limits on memory and on requests are those of the call that began the read.
-            if joined && repeats < MAX_REPEATS && matches!(outcome, Err(RexError::Overloaded { .. })) {
-                repeats += 1;
-                continue;
+            let again = match &outcome {
+                // The limits on memory and on requests are those of the call that began the read.
+                Err(RexError::Overloaded { .. }) => true,
+                // What never changes may have come into being, or have been allowed, after the read began.
+                Err(RexError::NotFound { .. } | RexError::Authentication { .. }) => join == Join::Any,
+                Ok(_) | Err(_) => false,
+            };
+            if !(joined && again) || repeats == MAX_REPEATS {
+                return (outcome, joined);
             }
-            return (outcome, joined);
+            (repeats, join) = (repeats + 1, Join::Since(Duration::ZERO));
         }
     }
 

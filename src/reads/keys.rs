@@ -3,7 +3,7 @@
 use crate::{
     client::{Accept, CredentialId, Listing, PageRequest, Target},
     error::At,
-    oci::{Reference, Registry, Repository},
+    oci::{Digest, Reference, Registry, Repository},
 };
 
 /// Everything that can change the response to a read of a manifest.
@@ -16,6 +16,31 @@ pub(super) struct ManifestKey {
 }
 
 impl ManifestKey {
+    /// The bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(&self.target) + self.reference.as_str().len() + self.accept.value().len()
+    }
+
+    /// The place, for errors.
+    pub(super) fn at(&self) -> At {
+        at(&self.target.registry, Some(&self.target.repository))
+    }
+}
+
+/// Everything that can change the response to a read of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct BlobKey {
+    pub(super) target: Target,
+    pub(super) digest: Digest,
+    pub(super) credential: Option<CredentialId>,
+}
+
+impl BlobKey {
+    /// The bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(&self.target) + self.digest.as_str().len()
+    }
+
     /// The place, for errors.
     pub(super) fn at(&self) -> At {
         at(&self.target.registry, Some(&self.target.repository))
@@ -30,6 +55,15 @@ pub(super) struct PageKey {
 }
 
 impl PageKey {
+    /// The bytes of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        let (registry, repository) = self.place();
+        let token = self.request.token.as_ref().map(|token| token.encode().len());
+        registry.as_str().len()
+            + repository.map(|repository| repository.as_str().len()).unwrap_or_default()
+            + token.unwrap_or_default()
+    }
+
     /// The registry, and the repository if the list is one of its tags.
     pub(super) fn place(&self) -> (&Registry, Option<&Repository>) {
         match &self.request.listing {
@@ -43,6 +77,10 @@ impl PageKey {
         let (registry, repository) = self.place();
         at(registry, repository)
     }
+}
+
+fn bytes_of(target: &Target) -> usize {
+    target.registry.as_str().len() + target.repository.as_str().len()
 }
 
 /// A place, for errors.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Reads,
-    answer::{Answer, Source},
+    answer::{Answer, Asked, Source},
     documents::{ManifestView, PageState},
     flight::Join,
     freshness::{Freshness, is_no_response},
@@ -31,9 +31,10 @@ impl<V: ManifestView> Reads<V> {
         let (registry, repository) = key.place();
         let freshness =
             Freshness::new(max_age, settings.lists, settings.access_check, settings.stale_if_error(registry));
+        let absent = settings.absent(max_age);
         key.credential = inner.client.credential(registry, repository).await;
         let key = Arc::new(key);
-        if let Some(answer) = self.kept_page(&key, |age| freshness.allows(age)).await {
+        if let Some(answer) = self.kept_page(&key, absent, |age| freshness.allows(age)).await {
             return answer;
         }
         let read = |call: Arc<CallContext>| {
@@ -45,9 +46,9 @@ impl<V: ManifestView> Reads<V> {
         let join = Join::Since(freshness.allowed());
         let (outcome, _) = inner.lists.join(&key, join, call, refusal, read).await;
         match outcome {
-            Ok((page, source)) => Ok(Answer::new(page, source)),
+            Ok(read) => Ok(read.answer()),
             Err(error) if is_no_response(&error) => {
-                match self.kept_page(&key, |age| freshness.allows_if_error(age)).await {
+                match self.kept_page(&key, absent, |age| freshness.allows_if_error(age)).await {
                     Some(Ok(answer)) => Ok(Answer { source: Source::Stale, ..answer }),
                     Some(Err(_)) | None => Err(error),
                 }
@@ -59,15 +60,13 @@ impl<V: ManifestView> Reads<V> {
     async fn kept_page(
         &self,
         key: &Arc<PageKey>,
+        absent: Freshness,
         allows: impl Fn(Duration) -> bool,
     ) -> Option<Result<Answer<Arc<Page>>, RexError>> {
         let (state, asked) = self.0.documents.page(key).await?;
         let age = asked.elapsed();
         match state {
-            PageState::Absent(error) => {
-                let absent = self.0.settings.absent;
-                (!absent.is_zero() && age <= absent).then(|| Err((*error).clone()))
-            }
+            PageState::Absent(error) => absent.allows(age).then(|| Err((*error).clone())),
             PageState::Present { page, .. } => {
                 allows(age).then(|| Ok(Answer { value: page, source: Source::Hit, age }))
             }
@@ -79,7 +78,7 @@ impl<V: ManifestView> Reads<V> {
         &self,
         key: &Arc<PageKey>,
         call: &CallContext,
-    ) -> Result<(Arc<Page>, Source), RexError> {
+    ) -> Result<Asked<Arc<Page>>, RexError> {
         let asked = Instant::now();
         let kept = match self.0.documents.page(key).await {
             Some((PageState::Present { page, version: Some(version) }, _)) => Some((page, version)),
@@ -93,12 +92,12 @@ impl<V: ManifestView> Reads<V> {
                 documents.keep_page(key, state, asked).await;
             }
             Err(error @ RexError::NotFound { .. }) => {
-                documents.keep_page(key, PageState::Absent(Arc::new(error.clone())), asked).await;
+                documents.keep_page_absence(key, error, asked, self.0.settings.absent).await;
             }
             Err(RexError::Authentication { .. }) => documents.forget_page(key).await,
             Err(_) => {}
         }
-        outcome.map(|(page, source, _)| (page, source))
+        outcome.map(|(value, source, _)| Asked { value, source, asked })
     }
 
     async fn fetch_page(

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Reads,
-    answer::{Answer, Source},
+    answer::{Answer, Asked, Source},
     documents::{Kept, ManifestView, State},
     flight::Join,
     freshness::{Freshness, is_no_response},
@@ -42,12 +42,13 @@ impl<V: ManifestView> Reads<V> {
             credential,
         });
         let freshness = self.freshness(&key, max_age);
-        if let Some(answer) = self.kept(&key, |age| freshness.allows(age)).await {
+        let absent = inner.settings.absent(max_age);
+        if let Some(answer) = self.kept(&key, absent, |age| freshness.allows(age)).await {
             return answer;
         }
-        let join = match reference {
-            Reference::Digest(_) => Join::Any,
-            Reference::Tag(_) => Join::Since(freshness.allowed()),
+        let join = match (reference, max_age) {
+            (Reference::Digest(_), None) => Join::Any,
+            (Reference::Digest(_) | Reference::Tag(_), _) => Join::Since(freshness.allowed()),
         };
         let read = |call: Arc<CallContext>| {
             let (reads, key) = (self.clone(), Arc::clone(&key));
@@ -56,9 +57,9 @@ impl<V: ManifestView> Reads<V> {
         let refusal = || inner.client.pause(&target.registry, Some(&target.repository));
         let (outcome, _) = inner.manifests.join(&key, join, call, refusal, read).await;
         match outcome {
-            Ok((kept, source)) => Ok(Answer::new(kept, source)),
+            Ok(read) => Ok(read.answer()),
             Err(error) if is_no_response(&error) => {
-                let kept = self.kept(&key, |age| freshness.allows_if_error(age)).await;
+                let kept = self.kept(&key, absent, |age| freshness.allows_if_error(age)).await;
                 match kept {
                     Some(Ok(answer)) => Ok(Answer { source: Source::Stale, ..answer }),
                     Some(Err(_)) | None => Err(error),
@@ -82,15 +83,13 @@ impl<V: ManifestView> Reads<V> {
     async fn kept(
         &self,
         key: &Arc<ManifestKey>,
+        absent: Freshness,
         allows: impl Fn(Duration) -> bool,
     ) -> Option<Result<Answer<Kept<V>>, RexError>> {
         let (state, asked) = self.0.documents.state(key).await?;
         let age = asked.elapsed();
         match state {
-            State::Absent(error) => {
-                let absent = self.0.settings.absent;
-                (!absent.is_zero() && age <= absent).then(|| Err((*error).clone()))
-            }
+            State::Absent(error) => absent.allows(age).then(|| Err((*error).clone())),
             State::Present { digest, media_type, .. } if allows(age) => {
                 let value = self.0.documents.content(&key.target.registry, &digest, &media_type).await?;
                 Some(Ok(Answer { value, source: Source::Hit, age }))
@@ -100,29 +99,24 @@ impl<V: ManifestView> Reads<V> {
     }
 
     /// Asks the registry: with a HEAD if there is something to confirm, else with a GET.
-    async fn refresh(
-        &self,
-        key: &Arc<ManifestKey>,
-        call: &CallContext,
-    ) -> Result<(Kept<V>, Source), RexError> {
+    async fn refresh(&self, key: &Arc<ManifestKey>, call: &CallContext) -> Result<Asked<Kept<V>>, RexError> {
         let asked = Instant::now();
         let mut unless = None;
         if let Some((kept, etag)) = self.known(key).await {
             match self.confirm(key, kept, asked, call).await? {
-                Some(kept) => return Ok((kept, Source::Revalidated)),
+                Some(value) => return Ok(Asked { value, source: Source::Revalidated, asked }),
                 None => unless = etag,
             }
         }
         let outcome = self.fetch(key, unless, asked, call).await;
         match &outcome {
             Err(error @ RexError::NotFound { .. }) => {
-                let state = State::Absent(Arc::new(error.clone()));
-                self.0.documents.keep_state(key, state, asked).await;
+                self.0.documents.keep_absence(key, error, asked, self.0.settings.absent).await;
             }
             Err(RexError::Authentication { .. }) => self.0.documents.forget_state(key).await,
             Ok(_) | Err(_) => {}
         }
-        outcome
+        outcome.map(|(value, source)| Asked { value, source, asked })
     }
 
     /// What a HEAD could confirm. A GET with the entity tag follows if the registry does not say the digest.
@@ -156,8 +150,14 @@ impl<V: ManifestView> Reads<V> {
             Err(error) if is_no_response(&error) || matches!(error, RexError::Overloaded { .. }) => {
                 return Err(error);
             }
-            // The response to a HEAD has no body that would say why.
-            Err(_) => return Ok(None),
+            Err(error) => {
+                if matches!(error, RexError::NotFound { .. } | RexError::Authentication { .. }) {
+                    // If the GET that follows gets no response, what was kept must not be given instead.
+                    self.0.documents.forget_state(key).await;
+                }
+                // The response to a HEAD has no body that would say why.
+                return Ok(None);
+            }
         };
         let known_type = known.descriptor.media_type().to_string();
         let media_type: Arc<str> = head.media_type.unwrap_or_else(|| known_type.clone()).into();

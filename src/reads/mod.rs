@@ -14,6 +14,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `manifest`, `list`, `ping` | the operations |
+//! | `blobs` | blobs, kept or fetched once for all who read them |
 //! | `platform` | picks the manifest of a platform from an index |
 //! | `flight` | coalescing |
 //! | `freshness` | decides how old a response may be |
@@ -24,17 +25,21 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use self::{
+    answer::Asked,
+    blobs::{Fills, Opened},
     documents::Documents,
     flight::Flights,
-    keys::{ManifestKey, PageKey},
+    freshness::Freshness,
+    keys::{BlobKey, ManifestKey, PageKey},
+    store::ContentStore,
 };
 use crate::{
-    client::{Client, Page, PingResponse},
+    client::{BlobHead, Client, Page, PingResponse},
     oci::Registry,
 };
 
 mod answer;
-mod blob;
+mod blobs;
 mod documents;
 mod flight;
 mod freshness;
@@ -46,6 +51,7 @@ mod platform;
 pub mod store;
 
 pub use answer::{Answer, Source};
+pub use blobs::BlobRead;
 pub use documents::{Kept, ManifestView};
 pub use platform::{ManifestOptions, ManifestRead};
 
@@ -75,15 +81,19 @@ struct Inner<V: ManifestView> {
     client: Client,
     settings: Settings,
     documents: Documents<V>,
-    manifests: Flights<Arc<ManifestKey>, (Kept<V>, Source)>,
-    lists: Flights<Arc<PageKey>, (Arc<Page>, Source)>,
+    manifests: Flights<Arc<ManifestKey>, Asked<Kept<V>>>,
+    lists: Flights<Arc<PageKey>, Asked<Arc<Page>>>,
     pings: Flights<Registry, PingResponse>,
+    opens: Flights<Arc<BlobKey>, Opened>,
+    heads: Flights<Arc<BlobKey>, Option<BlobHead>>,
+    fills: Fills,
+    store: Option<ContentStore>,
 }
 
 impl<V: ManifestView> Reads<V> {
-    /// Reads through `client`.
+    /// Reads through `client`, and keeps blobs in `store`.
     #[must_use]
-    pub fn new(client: Client, settings: Settings) -> Self {
+    pub fn new(client: Client, settings: Settings, store: Option<ContentStore>) -> Self {
         Self(Arc::new(Inner {
             client,
             documents: Documents::new(settings.memory_bytes),
@@ -91,11 +101,21 @@ impl<V: ManifestView> Reads<V> {
             manifests: Flights::default(),
             lists: Flights::default(),
             pings: Flights::default(),
+            opens: Flights::default(),
+            heads: Flights::default(),
+            fills: Fills::default(),
+            store,
         }))
     }
 }
 
 impl Settings {
+    /// How old the knowledge may be that something is absent.
+    fn absent(&self, max_age: Option<Duration>) -> Freshness {
+        let absent = max_age.map_or(self.absent, |max_age| max_age.min(self.absent));
+        Freshness::new(None, absent, self.access_check, Duration::ZERO)
+    }
+
     fn stale_if_error(&self, registry: &Registry) -> Duration {
         self.stale_if_error.get(registry).copied().unwrap_or_default()
     }

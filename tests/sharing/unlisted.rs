@@ -70,7 +70,7 @@ impl Setting {
         let (digest, _) = blobs.max_by_key(|(_, blob)| blob.len()).unwrap();
         let call = CallContext::new(None, Share::of(""), memory_of(64 << 20).account());
         self.client
-            .blob(&target, &digest.to_string().parse().unwrap(), BlobRange::default(), call)
+            .blob(&target, &digest.to_string().parse().unwrap(), BlobRange::default(), Arc::new(call))
             .await
             .unwrap()
     }

@@ -34,6 +34,7 @@ pub struct Options {
     pub streams: StreamLimits,
     /// By default, nothing is kept.
     pub reads: reads::Settings,
+    pub store: Option<reads::store::ContentStore>,
     pub server: server::Settings,
     pub tls: Option<server::tls::Files>,
 }
@@ -50,6 +51,7 @@ impl Default for Options {
                 write_stall: Duration::from_secs(60),
             },
             reads: reads::Settings::default(),
+            store: None,
             server: server::Settings {
                 drain_pause: Duration::from_millis(1),
                 drain_grace: Duration::from_secs(5),
@@ -80,7 +82,7 @@ impl Service {
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
         let policy = Policy::new(Some(names[0].clone()), HashSet::from_iter(names), allow_unlisted);
         let memory = options.streams.memory.clone();
-        let reads = Reads::new(client, options.reads);
+        let reads = Reads::new(client, options.reads, options.store);
         let registries = Registries::new(reads, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);

@@ -22,10 +22,12 @@ use crate::{
 };
 
 mod attempts;
+mod head;
 mod open;
 mod receive;
 
 use attempts::Attempts;
+pub use head::BlobHead;
 
 /// A range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +45,7 @@ pub struct Blob {
     target: Target,
     scope: Scope,
     digest: Digest,
-    call: CallContext,
+    call: Arc<CallContext>,
     /// The span in which the blob was opened. Requests that resume the read belong to it, whoever polls the blob then.
     span: Span,
     media_type: String,
@@ -86,29 +88,10 @@ impl Client {
         target: &Target,
         digest: &Digest,
         range: BlobRange,
-        call: CallContext,
+        call: Arc<CallContext>,
     ) -> Result<Blob, RexError> {
-        let mut blob = Blob {
-            upstream: self.upstream(&target.registry).await?,
-            target: target.clone(),
-            scope: Scope::Pull(target.repository.clone()),
-            digest: digest.clone(),
-            call,
-            span: Span::current(),
-            media_type: String::new(),
-            size: None,
-            range,
-            end: None,
-            position: range.offset,
-            source: Source::Detached,
-            pending: Bytes::new(),
-            held: Bytes::new(),
-            verifier: None,
-            resumes: 0,
-            attempts: Attempts::default(),
-            ranges: false,
-            repeated: false,
-        };
+        let mut blob = self.unopened_blob(target, digest, range, call).await?;
+        blob.verifier = None;
         blob.open().await?;
         // While neither the size nor the end is known, a limit may lie beyond the end of the blob.
         let may_be_whole = range.offset == 0
@@ -121,9 +104,85 @@ impl Client {
         }
         Ok(blob)
     }
+
+    /// A blob that is opened when it is read for the first time.
+    pub async fn unopened_blob(
+        &self,
+        target: &Target,
+        digest: &Digest,
+        range: BlobRange,
+        call: Arc<CallContext>,
+    ) -> Result<Blob, RexError> {
+        let upstream = self.upstream(&target.registry).await?;
+        Ok(Blob::unopened(upstream, target.clone(), digest.clone(), range, call))
+    }
 }
 
 impl Blob {
+    fn unopened(
+        upstream: Arc<Upstream>,
+        target: Target,
+        digest: Digest,
+        range: BlobRange,
+        call: Arc<CallContext>,
+    ) -> Self {
+        let is_whole = range == BlobRange::default();
+        Self {
+            upstream,
+            scope: Scope::Pull(target.repository.clone()),
+            target,
+            verifier: is_whole.then(|| Verifier::new(digest.algorithm())),
+            digest,
+            call,
+            span: Span::current(),
+            media_type: String::new(),
+            size: None,
+            range,
+            end: None,
+            position: range.offset,
+            source: Source::Detached,
+            pending: Bytes::new(),
+            held: Bytes::new(),
+            resumes: 0,
+            attempts: Attempts::default(),
+            ranges: false,
+            repeated: false,
+        }
+    }
+
+    /// A read of the same blob that has not begun.
+    #[must_use]
+    pub fn again(&self, range: BlobRange, call: Arc<CallContext>) -> Self {
+        let upstream = Arc::clone(&self.upstream);
+        Self::unopened(upstream, self.target.clone(), self.digest.clone(), range, call)
+    }
+
+    /// Another read of what this one has not returned yet, on a connection of its own. It goes on with the hash.
+    #[must_use]
+    pub fn rest(&self, call: Arc<CallContext>) -> Self {
+        Self {
+            media_type: self.media_type.clone(),
+            size: self.size,
+            end: self.end,
+            position: self.position,
+            verifier: self.verifier.clone(),
+            ranges: self.ranges,
+            ..self.again(self.range, call)
+        }
+    }
+
+    /// The call that the read is for.
+    #[must_use]
+    pub fn call(&self) -> Arc<CallContext> {
+        Arc::clone(&self.call)
+    }
+
+    /// The same read, for this call alone.
+    #[must_use]
+    pub fn for_call(self, call: Arc<CallContext>) -> Self {
+        Self { call, ..self }
+    }
+
     /// The requested digest.
     #[must_use]
     pub fn digest(&self) -> &Digest {

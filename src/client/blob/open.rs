@@ -35,7 +35,7 @@ impl Blob {
         }
     }
 
-    async fn request(&self, method: Method, range: Option<&str>) -> Result<Response, RexError> {
+    pub(super) async fn request(&self, method: Method, range: Option<&str>) -> Result<Response, RexError> {
         let mut headers = HeaderMap::new();
         if let Some(range) = range {
             let value = HeaderValue::try_from(range).map_err(|_| self.invalid("no range".to_owned()))?;
@@ -195,6 +195,6 @@ impl Blob {
     }
 }
 
-fn content_length(response: &Response) -> Option<u64> {
+pub(super) fn content_length(response: &Response) -> Option<u64> {
     response.header(header::CONTENT_LENGTH)?.parse().ok()
 }

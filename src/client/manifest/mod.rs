@@ -75,8 +75,8 @@ impl Client {
         Ok(Conditional::Modified(view, etag))
     }
 
-    /// Asks what a reference names, without fetching it (end-3, HEAD). `None` if the registry answers with anything but a
-    /// success: then only a GET says what is wrong, because the response to a HEAD has no body.
+    /// Asks what a reference names, without fetching it (end-3, HEAD). `None` if the registry answers with neither a success nor
+    /// 404: it may not offer HEAD.
     pub async fn manifest_head(
         &self,
         target: &Target,
@@ -89,6 +89,10 @@ impl Client {
         let mut request = get(url, accepting(accept), upstream.at(Some(&target.repository)), call);
         request.method = Method::HEAD;
         let response = upstream.send(&request, &Scope::Pull(target.repository.clone())).await?;
+        if response.status() == http::StatusCode::NOT_FOUND {
+            let name = reference.as_str().to_owned();
+            return Err(RexError::NotFound { at: response.at(), missing: Missing::Manifest, name });
+        }
         if response.status() != http::StatusCode::OK {
             return Ok(None);
         }

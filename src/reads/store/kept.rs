@@ -103,6 +103,11 @@ impl KeptBlob {
         }
     }
 
+    /// Deletes the blob: it is not what its digest says.
+    pub async fn discard(&self) {
+        self.0.backend.drop_damaged(self.digest(), Damage("it has another digest")).await;
+    }
+
     async fn read(&self, index: u64) -> Result<Bytes, Failure> {
         let Kept { backend, footer, source } = &*self.0;
         match (source, &backend.place) {
