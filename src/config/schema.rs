@@ -27,7 +27,7 @@ pub fn schema() -> Value {
 type Check = fn(&str) -> Result<(), String>;
 
 /// The checks use the same parsers as the types, so a text that the schema accepts can also be converted.
-const FORMATS: [(&str, Check); 11] = [
+const FORMATS: [(&str, Check); 12] = [
     ("caller-name", caller::check_name),
     ("certificate-name", caller::check_certificate_name),
     ("grant", caller::check_grant),
