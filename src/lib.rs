@@ -12,7 +12,7 @@
 //! | 5 | [`grpc`] | the five handlers: parse, authorize, call, encode |
 //! | 5 | [`callers`] | identifies callers by token or certificate, and enforces their limits |
 //! | 5 | [`policy`] | decides which registries and repositories a caller may read, and how much |
-//! | 4 | [`reads`] | one read for everyone: coalesces identical reads, and keeps what was read |
+//! | 4 | [`reads`] | one read for everyone: coalesces identical reads, keeps what was read, and shares it with other replicas |
 //! | 4 | [`client`] | the Distribution API, one operation in each file |
 //! | 3 | [`upstream`] | one registry: the loop of send, challenge and retry |
 //! | 2 | [`auth`] | challenges, credentials and tokens of one registry |

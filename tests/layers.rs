@@ -46,7 +46,7 @@ const RULES: &[Rule] = &[
     ("main", &["cli"], NO_GRPC),
     ("lib", &["error"], NO_GRPC),
     ("cli", PARTS, &["reqwest"]),
-    ("config", BELOW, &["reqwest"]),
+    ("config", &["reads", "client", "policy", "oci", "error", "memory"], &["reqwest"]),
     ("telemetry", BELOW, &["reqwest"]),
     ("server", BELOW, &["reqwest"]),
     ("grpc", HANDLERS, &["reqwest"]),

@@ -191,6 +191,7 @@ fn settings(
             idle_timeout: entry.idle_timeout,
             body_timeout: entry.body_timeout,
             auth_body_bytes: config.limits.auth_body_bytes,
+            fleet: None,
         },
     })
 }

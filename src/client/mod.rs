@@ -39,7 +39,8 @@ mod unlisted_registries;
 pub use crate::{
     auth::{AuthScheme, CredentialId, CredentialSource},
     http::{
-        CallContext, ClientCertificate, Proxy, Settings as HttpSettings, SetupError, Share, egress::Origin,
+        BudgetedRequest, CallContext, ClientCertificate, FleetPermit, FleetSettings, Proxy,
+        Settings as HttpSettings, SetupError, Share, SharedBudget, SharedPauses, egress::Origin,
     },
     upstream::Settings,
 };

@@ -8,7 +8,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `service` | the top level: [`Config`] |
-//! | `registry`, `credentials`, `caller`, `limits`, `cache`, `cache_store` | the sections |
+//! | `registry`, `credentials`, `caller`, `limits`, `cache`, `cache_shared`, `cache_store` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
 //! | `file`, `located`, `environment` | read the sources, with the line of each value in the file |
 //! | `layers`, `origin` | merge the sources, and keep the origin of each value |
@@ -21,6 +21,7 @@
 
 mod address;
 mod cache;
+mod cache_shared;
 mod cache_store;
 mod caller;
 mod credentials;
@@ -44,6 +45,7 @@ mod structure;
 
 pub use address::{InvalidAddress, RegistryUrl, WebOrigin};
 pub use cache::Cache;
+pub use cache_shared::{CacheShared, RegistryFleet};
 pub use cache_store::{CacheStore, StorePlace, StoreUrl};
 pub use caller::{Caller, CallerIdentity, CallerLimits};
 pub use credentials::Credentials;

@@ -27,9 +27,10 @@ pub fn schema() -> Value {
 type Check = fn(&str) -> Result<(), String>;
 
 /// The checks use the same parsers as the types, so a text that the schema accepts can also be converted.
-const FORMATS: [(&str, Check); 12] = [
+const FORMATS: [(&str, Check); 13] = [
     ("caller-name", caller::check_name),
     ("certificate-name", caller::check_certificate_name),
+    ("engine-url", crate::reads::fleet::check_url),
     ("grant", caller::check_grant),
     ("header-name", check_name),
     ("header-value", |text| parsed(HeaderText::try_from(text.to_owned()))),

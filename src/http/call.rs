@@ -95,7 +95,7 @@ impl CallContext {
         }
     }
 
-    /// The refusal of a call whose time runs out while its request waits for a permit.
+    /// The refusal of a call whose time runs out while its request waits for a permit or a budget.
     #[must_use]
     pub fn queued(&self) -> Option<RexError> {
         self.lock().queued.clone()
@@ -115,8 +115,19 @@ impl CallContext {
         limit: Duration,
         refusal: RexError,
     ) -> Result<Permit, RexError> {
+        self.within_or(limit, refusal, self.next_permit(permits)).await
+    }
+
+    /// Waits for what a request needs as long as the call's deadline allows, at most `limit`. `refusal` is the error if it does
+    /// not come in time.
+    pub(super) async fn within_or<T>(
+        &self,
+        limit: Duration,
+        refusal: RexError,
+        needed: impl Future<Output = T>,
+    ) -> Result<T, RexError> {
         self.lock().queued = Some(refusal.clone());
-        let outcome = self.within(limit, self.next_permit(permits)).await;
+        let outcome = self.within(limit, needed).await;
         self.lock().queued = None;
         outcome.ok_or(refusal)
     }

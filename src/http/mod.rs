@@ -15,6 +15,7 @@
 //! | `response`, `body`, `error_response` | read the response, within limits |
 //! | `large_work` | parses large bodies off the runtime's threads |
 //! | `failure` | converts reqwest's errors |
+//! | `fleet` | what other replicas know of this registry: pauses, and the budget of all |
 //! | `rate_limit` | logs how many requests a registry's rate limit still allows |
 //!
 //! It knows nothing of signing in: `auth` decides what to send as `Authorization`.
@@ -25,6 +26,7 @@ mod connect;
 pub mod egress;
 mod error_response;
 mod failure;
+mod fleet;
 mod large_work;
 mod pace;
 mod permits;
@@ -43,6 +45,7 @@ pub(crate) use body::{Body, LEAST_RATE};
 pub use call::CallContext;
 pub(crate) use egress::Trust;
 pub(crate) use error_response::ErrorResponse;
+pub use fleet::{BudgetedRequest, FleetPermit, FleetSettings, SharedBudget, SharedPauses};
 pub(crate) use pace::Pace;
 pub(crate) use request::{Bound, Protocol, Request, TokenRequest};
 pub(crate) use response::Response;

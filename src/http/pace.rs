@@ -4,12 +4,13 @@
 //! and each retry withdraws a whole one. The budget starts full, so that the first calls of a quiet service can retry.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::fleet::SharedPauses;
 use crate::error::{At, RexError};
 
 /// Hundredths of a retry. In an outage that begins with a full balance, n calls make at most n × 1.18 + 2 requests: at
@@ -29,11 +30,18 @@ const MAX_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Pace {
     balance: Mutex<u32>,
     paused_until: Mutex<Option<Instant>>,
+    /// The name of the registry, and the pauses that other replicas know of.
+    shared: Option<(String, Arc<dyn SharedPauses>)>,
 }
 
 impl Pace {
     pub(crate) fn new() -> Self {
-        Self { balance: Mutex::new(BALANCE_LIMIT), paused_until: Mutex::new(None) }
+        Self { balance: Mutex::new(BALANCE_LIMIT), paused_until: Mutex::new(None), shared: None }
+    }
+
+    /// The same, with pauses that are shared with other replicas.
+    pub(super) fn with_shared_pauses(self, registry: String, pauses: Arc<dyn SharedPauses>) -> Self {
+        Self { shared: Some((registry, pauses)), ..self }
     }
 
     /// Counts a request, which earns a part of a retry.
@@ -54,7 +62,11 @@ impl Pace {
 
     /// Pauses all requests for `wait`.
     pub(super) fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait.min(MAX_PAUSE);
+        let wait = wait.min(MAX_PAUSE);
+        if let Some((registry, pauses)) = &self.shared {
+            pauses.announce(registry, wait);
+        }
+        let until = Instant::now() + wait;
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = Some(paused.map_or(until, |earlier| earlier.max(until)));
     }
@@ -78,8 +90,11 @@ impl Pace {
         self.paused_until(now).map(|until| rate_limited(at, until - now))
     }
 
+    /// The end of the pause that this replica was asked for, or another one, whichever is later.
     fn paused_until(&self, now: Instant) -> Option<Instant> {
-        self.paused_until.lock().unwrap_or_else(PoisonError::into_inner).filter(|until| *until > now)
+        let own = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = self.shared.as_ref().and_then(|(registry, pauses)| pauses.paused_until(registry));
+        own.max(others).filter(|until| *until > now)
     }
 }
 
@@ -89,6 +104,8 @@ fn rate_limited(at: &At, retry_after: Duration) -> RexError {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     #[test]
@@ -116,5 +133,46 @@ mod tests {
         let late = Instant::now() + Duration::from_secs(20);
         assert!(pace.wait(&At::default(), Some(late)).await.is_ok());
         assert!(before.elapsed() >= Duration::from_secs(10));
+    }
+
+    /// The pauses that other replicas know of.
+    #[derive(Debug, Default)]
+    struct Others {
+        announced: Mutex<Vec<(String, Duration)>>,
+        until: Mutex<Option<Instant>>,
+    }
+
+    impl SharedPauses for Others {
+        fn announce(&self, registry: &str, wait: Duration) {
+            self.announced.lock().unwrap().push((registry.to_owned(), wait));
+        }
+
+        fn paused_until(&self, registry: &str) -> Option<Instant> {
+            (registry == "a.test").then(|| *self.until.lock().unwrap()).flatten()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_announced_and_one_of_another_replica_is_kept() {
+        let others = Arc::new(Others::default());
+        let pace = |registry: &str| {
+            Pace::new().with_shared_pauses(registry.to_owned(), Arc::clone(&others) as Arc<dyn SharedPauses>)
+        };
+        pace("b.test").pause(Duration::from_secs(7));
+        assert_eq!(*others.announced.lock().unwrap(), [("b.test".to_owned(), Duration::from_secs(7))]);
+
+        let now = Instant::now();
+        *others.until.lock().unwrap() = Some(now + Duration::from_secs(10));
+        let (paused, free) = (pace("a.test"), pace("b.test"));
+        assert!(free.wait(&At::default(), None).await.is_ok());
+        assert_eq!(now.elapsed(), Duration::ZERO);
+        assert!(paused.wait(&At::default(), Some(now + Duration::from_secs(9))).await.is_err());
+        assert!(paused.wait(&At::default(), None).await.is_ok());
+        assert_eq!(now.elapsed().as_secs(), 10);
+        // A shorter pause of its own does not end the one of the others.
+        *others.until.lock().unwrap() = Some(now + Duration::from_secs(20));
+        paused.pause(Duration::from_secs(1));
+        assert!(paused.wait(&At::default(), None).await.is_ok());
+        assert_eq!(now.elapsed().as_secs(), 20);
     }
 }

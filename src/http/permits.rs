@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::share::Share;
+use super::{fleet::FleetPermit, share::Share};
 
 /// A fixed number of permits.
 #[derive(Debug, Clone)]
@@ -38,7 +38,11 @@ struct Queue {
 
 /// A permit. It is returned when it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Permits);
+pub(super) struct Permit {
+    permits: Permits,
+    /// What all replicas together permit, if there are others.
+    _fleet: Option<FleetPermit>,
+}
 
 /// A place in a queue. It is given up when it is dropped.
 struct Waiter {
@@ -58,7 +62,7 @@ impl Permits {
     pub(super) fn try_acquire(&self) -> Option<Permit> {
         let mut state = self.lock();
         state.free = state.free.checked_sub(1)?;
-        Some(Permit(self.clone()))
+        Some(Permit::of(self))
     }
 
     /// Waits for a permit. Cancel safe: a future that is dropped leaves its queue, and passes on a permit that it has
@@ -68,7 +72,7 @@ impl Permits {
             let mut state = self.lock();
             if let Some(left) = state.free.checked_sub(1) {
                 state.free = left;
-                return Permit(self.clone());
+                return Permit::of(self);
             }
             let (sender, granted) = oneshot::channel();
             let number = state.enqueue(share, sender);
@@ -77,7 +81,7 @@ impl Permits {
         // The sender is dropped only by a grant, or by this waiter when it leaves.
         let _ = granted.await;
         waiter.taken = true;
-        Permit(self.clone())
+        Permit::of(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -136,9 +140,20 @@ impl State {
     }
 }
 
+impl Permit {
+    fn of(permits: &Permits) -> Self {
+        Self { permits: permits.clone(), _fleet: None }
+    }
+
+    /// Keeps a permit of the fleet as long as this one.
+    pub(super) fn set_fleet(&mut self, permit: FleetPermit) {
+        self._fleet = Some(permit);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.lock().grant_next();
+        self.permits.lock().grant_next();
     }
 }
 

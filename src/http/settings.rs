@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use http::HeaderMap;
 use url::Url;
 
-use super::egress::Origin;
+use super::{egress::Origin, fleet::FleetSettings};
 
 /// How to reach one registry, and which other origins its traffic may go to.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The most bytes of a token response or an error body.
     pub auth_body_bytes: usize,
+    /// What other replicas know of this registry. Absent: this replica is alone.
+    pub fleet: Option<FleetSettings>,
 }
 
 /// A TLS client certificate.

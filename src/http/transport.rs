@@ -1,6 +1,6 @@
 //! Requests to one registry: guarded, bounded, paced and retried. Knows nothing of signing in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, header};
 use url::Url;
@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     call::CallContext,
     egress::{Guard, Origin, Trust},
+    fleet::BudgetedRequest,
     large_work::LargeWork,
     pace::Pace,
     permits::{Permit, Permits},
@@ -53,7 +54,7 @@ impl Transport {
             url: url.clone(),
             guard: Guard::new(origin, settings.listed, realms, settings.trusted_origins.clone()),
             wire: Wire::new(registry, &settings)?,
-            pace: Pace::new(),
+            pace: pace(registry, &settings),
             requests: Permits::new(settings.max_concurrent_requests),
             blobs: Permits::new(settings.max_concurrent_blobs),
             large_work: LargeWork::new(registry.to_string()),
@@ -159,8 +160,33 @@ impl Transport {
         self.settings.auth_body_bytes
     }
 
-    /// Waits for a permit of the request's bound, as long as the call's deadline allows, at most `header_timeout`.
+    /// Waits for a permit of the request's bound and for the budget of the fleet, each as long as the call's deadline allows,
+    /// at most `header_timeout`.
     async fn permit(&self, request: &Request<'_>) -> Result<Option<Permit>, RexError> {
+        let mut permit = self.own_permit(request).await?;
+        let Some(budget) = self.settings.fleet.as_ref().and_then(|fleet| fleet.budget.as_ref()) else {
+            return Ok(permit);
+        };
+        let counts = match request.bound {
+            Bound::Requests => BudgetedRequest::Concurrent,
+            Bound::Blobs | Bound::None => BudgetedRequest::RateOnly,
+        };
+        let refusal = RexError::Overloaded {
+            problem: format!("the fleet's budget of requests to {} is used up (fleet)", self.registry),
+            retry_after: RETRY_AFTER,
+        };
+        let admitted = request.call.within_or(self.settings.header_timeout, refusal, budget.admit(counts));
+        let admitted = admitted.await.inspect_err(|_| {
+            tracing::debug!(registry = %self.registry, "the fleet's budget had no room in time");
+        })?;
+        if let Some(permit) = &mut permit {
+            permit.set_fleet(admitted);
+        }
+        Ok(permit)
+    }
+
+    /// Waits for a permit of this replica.
+    async fn own_permit(&self, request: &Request<'_>) -> Result<Option<Permit>, RexError> {
         let (permits, key, count) = match request.bound {
             Bound::Requests => {
                 (&self.requests, "max_concurrent_requests", self.settings.max_concurrent_requests)
@@ -179,5 +205,13 @@ impl Transport {
         permit.map(Some).inspect_err(|_| {
             tracing::debug!(registry = %self.registry, bound = key, "no permit became free in time");
         })
+    }
+}
+
+/// The pace of a registry; its pauses are shared in a fleet.
+fn pace(registry: &Registry, settings: &Settings) -> Pace {
+    match &settings.fleet {
+        Some(fleet) => Pace::new().with_shared_pauses(registry.to_string(), Arc::clone(&fleet.pauses)),
+        None => Pace::new(),
     }
 }

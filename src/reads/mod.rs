@@ -19,6 +19,7 @@
 //! | `flight` | coalescing |
 //! | `freshness` | decides how old a response may be |
 //! | [`store`] | the content store: verified blobs in a directory or a bucket |
+//! | [`fleet`] | the engine that the replicas of a fleet share: Redis or Valkey |
 //! | `documents`, `keys` | what is kept in memory, with a bound in bytes, and under which keys |
 //! | `answer` | a response, where it came from, and how old it is |
 
@@ -41,6 +42,7 @@ use crate::{
 mod answer;
 mod blobs;
 mod documents;
+pub mod fleet;
 mod flight;
 mod freshness;
 mod keys;

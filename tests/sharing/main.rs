@@ -4,6 +4,7 @@
 
 mod blobs;
 mod fairness;
+mod fleet;
 mod gated;
 #[path = "../support/mod.rs"]
 mod support;

@@ -139,6 +139,7 @@ pub fn settings(name: &str, address: SocketAddr) -> Settings {
             idle_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(60),
             auth_body_bytes: 64 << 10,
+            fleet: None,
         },
     }
 }
