@@ -77,10 +77,10 @@ LIMITS = {
 class Peer:
     """A running process that listens; its log is `NAME.log` in the directory."""
 
-    def __init__(self, name, command, port, directory):
+    def __init__(self, name, command, port, directory, **environment):
         self.name, self.log = name, directory / f"{name}.log"
         self.address = f"127.0.0.1:{port}"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("REXD_")}
+        environment |= {key: value for key, value in os.environ.items() if not key.startswith("REXD_")}
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.process = Process(self.popen.pid)

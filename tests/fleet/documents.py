@@ -4,7 +4,7 @@ import time
 
 import grpc
 
-from callers import Callers
+from callers import Callers, pb
 from replicas import FRESH_SECONDS, Fleet
 from sign_in import sign_in
 
@@ -81,9 +81,7 @@ def _defaults(facts, fleet, count):
 
 def _max_age(facts, fleet, count):
     """`max_age` of a request, above and below the configured freshness."""
-    import callers as module
-
-    if "max_age" not in module.pb.GetManifestRequest.DESCRIPTOR.fields_by_name:
+    if "max_age" not in pb.GetManifestRequest.DESCRIPTOR.fields_by_name:
         return facts.check("a request may say how old its response may be", False, "GetManifestRequest has no max_age")
     fleet.start(cache={"tags": "1h", "lists": "1h"})
     fleet.registry.image(REPOSITORY, "aged")

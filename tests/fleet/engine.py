@@ -1,11 +1,8 @@
-"""The engine that replicas share: Debian's redis-server, a client for it (RESP2), and servers that respond with garbage."""
+"""The engine that replicas share: Debian's redis-server, and a client for it (RESP2)."""
 
-import contextlib
 import itertools
-import random
 import signal
 import socket
-import threading
 
 from peers import Peer, free_port
 
@@ -56,6 +53,15 @@ class Engine(Peer):
                         changed += 1
         return changed
 
+    def exchange(self):
+        """Gives each string value the value of another key. Returns how many were exchanged."""
+        with Client(self.port) as client:
+            keys = [key for key in sorted(client.keys()) if client.run("TYPE", key) == b"string"]
+            values = [client.run("GET", key) for key in keys]
+            for key, value in zip(keys, values[1:] + values[:1], strict=True):
+                client.run("SET", key, value, "KEEPTTL")
+            return len(keys)
+
 
 def damaged(value):
     at = len(value) // 2
@@ -99,43 +105,3 @@ class Client:
         if kind == b"-":
             raise SystemExit(f"redis-server: {value.decode()}")
         return value
-
-
-GARBAGE = {
-    "random bytes": lambda: random.Random(1).randbytes(64),
-    "a number for everything": lambda: b":7\r\n",
-    "a string of 4 GiB that never comes": lambda: b"$4294967296\r\n",
-    "other bytes for everything": lambda: b"$5\r\nother\r\n",
-    "no response": lambda: b"",
-}
-
-
-class GarbageEngine:
-    """Listens on the engine's port and responds to whatever it receives with the same bytes."""
-
-    def __init__(self, port, kind):
-        self.response, self.connections = GARBAGE[kind](), []
-        self.listener = socket.create_server(("127.0.0.1", port), backlog=128)
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for connection in self.connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.listener.accept()
-                self.connections.append(connection)
-                threading.Thread(target=self._respond, args=[connection], daemon=True).start()
-
-    def _respond(self, connection):
-        with contextlib.suppress(OSError), connection:
-            while connection.recv(1 << 16):
-                connection.sendall(self.response)

@@ -1,5 +1,6 @@
 """Facts, each printed with its figure as it is checked."""
 
+import time
 import traceback
 
 
@@ -14,12 +15,14 @@ class Facts:
     def group(self, name, check):
         """Checks a group; a group that cannot go on counts as one failed fact."""
         print(f"\n{name}", flush=True)
+        began = time.monotonic()
         try:
             check()
         except SystemExit as error:  # a process that does not start says why
             self.check(f"{name}: all facts can be checked", False, last_lines(str(error)))
         except Exception:  # pylint: disable=broad-except
             self.check(f"{name}: all facts can be checked", False, traceback.format_exc())
+        print(f"   {name}: {time.monotonic() - began:.0f} s", flush=True)
 
     def end(self):
         """Prints the tally; returns the exit code."""

@@ -21,11 +21,11 @@ FRESH_SECONDS = 5
 class Replica(Peer):
     """`rexd serve` with a configuration."""
 
-    def __init__(self, binary, directory, config, port=None):
+    def __init__(self, binary, directory, config, port=None, **environment):
         self.port = port or free_port()
         file = directory / "rexd.yaml"
         file.write_text(json.dumps({"listen": f"127.0.0.1:{self.port}", "ops_listen": None, **config}))  # JSON is YAML
-        super().__init__("rexd", [binary, "serve", "--config", file], self.port, directory)
+        super().__init__("rexd", [binary, "serve", "--config", file], self.port, directory, **environment)
 
     def kill(self):
         """SIGKILL: the process does nothing more."""
@@ -62,7 +62,7 @@ class Fleet:
         self.bucket = self.stack.enter_context(Bucket(self.directory))
         return self.bucket.store(self.directory)
 
-    def start(self, count=1, cache=None, registry=None, **more):
+    def start(self, count=1, cache=None, registry=None, environment=None, **more):
         """Starts replicas with a section `cache`, settings of the registry, and other sections. Returns the replicas."""
         config = {
             "default_registry": NAME,
@@ -77,16 +77,25 @@ class Fleet:
             "limits": {**LIMITS, "drain_pause": "1ms", "drain_grace": "1s"},
             **more,
         }
-        if cache is not None and not self.options.no_cache:
-            config["cache"] = cache
         started = []
         for _ in range(count):
             self.number += 1
             directory = self.directory / f"replica-{self.number}"
             directory.mkdir()
-            started.append(Replica(self.options.binary, directory, config))
+            if cache is not None and not self.options.no_cache:
+                config["cache"] = self._with_spool(cache, directory)
+            started.append(Replica(self.options.binary, directory, config, **(environment or {})))
         self.replicas += started
         return started
+
+    @staticmethod
+    def _with_spool(cache, directory):
+        """Blobs on their way to a bucket are in the replica's own directory."""
+        if not cache.get("store", {}).get("url", "").startswith("s3://"):
+            return cache
+        spool = directory / "spool"
+        spool.mkdir()
+        return {**cache, "store": {**cache["store"], "spool_dir": str(spool)}}
 
     def restart(self, replica):
         """Starts a replica again, whose process has ended or is ended now, with its own configuration."""

@@ -1,6 +1,9 @@
 """Users of the counting registry, and the service's settings for signing in as one of them."""
 
+import itertools
 import secrets
+
+NUMBERS = itertools.count()
 
 
 def add_user(fleet, name, *repositories):
@@ -13,7 +16,7 @@ def add_user(fleet, name, *repositories):
 
 def credentials(fleet, name, password):
     """Settings of the registry for a user and a password."""
-    file = fleet.file(f"{name}.password", password)
+    file = fleet.file(f"{name}-{next(NUMBERS)}.password", password)
     return {"credentials": {"username": name, "password_file": file}}
 
 
