@@ -83,12 +83,13 @@ def _join(facts, fleet, replica):
     fleet.registry.set(delay=1)
     with Callers([replica], 1, BUILD) as build, Callers([replica], 1, GUEST) as guest:
         slow = pb.GetManifestRequest(registry=NAME, repository=REPOSITORY, reference="slow")
-        running = build.stubs[0].GetManifest.future(slow, metadata=build.metadata, timeout=60)
-        time.sleep(0.2)
-        joined = guest.stubs[0].GetManifest.future(slow, metadata=guest.metadata, timeout=60)
-        code = joined.code()
+        running = build.start("GetManifest", slow)
+        build.wait(running, 0.3)
+        joined = guest.wait(guest.start("GetManifest", slow))
+        code = joined.code
         facts.check("a caller without a grant joins no read", code == grpc.StatusCode.PERMISSION_DENIED, code.name)
-        facts.check("the read that was under way goes on", running.code() == grpc.StatusCode.OK, running.code().name)
+        ended = build.wait(running)
+        facts.check("the read that was under way goes on", ended.code == grpc.StatusCode.OK, ended.code.name)
     fleet.registry.set(delay=0)
 
 

@@ -1,6 +1,7 @@
 """Callers with grpcio, each with a connection of its own; all of them make their call at once."""
 
-import threading
+import asyncio
+import itertools
 import time
 
 import grpc
@@ -10,6 +11,9 @@ from rex.registry.v1 import registry_pb2_grpc
 
 from replicas import NAME
 from report import percentile
+
+LOOP = asyncio.new_event_loop()
+"""Runs while a test waits for calls."""
 
 SECONDS = 60
 """The deadline of a call."""
@@ -26,12 +30,19 @@ OPTIONS = [
 class Outcome:
     """How a call ended: its code, its seconds, its response, and what its metadata says."""
 
-    def __init__(self, call, began, ended):
-        self.seconds, self.code, self.response = ended - began, call.code(), None
-        self.message = call.details()
-        self.metadata = dict(call.initial_metadata() or ())
-        if self.code == grpc.StatusCode.OK:
-            self.response = call.result()
+    def __init__(self, code, seconds, response, metadata):
+        self.code, self.seconds, self.response, self.metadata = code, seconds, response, metadata
+
+    @classmethod
+    async def of(cls, call):
+        """Waits for the call."""
+        began, response = time.monotonic(), None
+        try:
+            response = await call
+        except grpc.aio.AioRpcError:
+            pass  # its code says so
+        seconds = time.monotonic() - began
+        return cls(await call.code(), seconds, response, dict(await call.initial_metadata() or ()))
 
     @property
     def cache(self):
@@ -68,37 +79,47 @@ class Callers:
     """Callers with open connections, in turn to one of the replicas."""
 
     def __init__(self, replicas, count, token=None):
-        addresses = [replicas[number % len(replicas)].address for number in range(count)]
-        self.channels = [grpc.insecure_channel(address, options=OPTIONS) for address in addresses]
-        self.stubs = [registry_pb2_grpc.RegistryServiceStub(channel) for channel in self.channels]
+        self.addresses = [replicas[number % len(replicas)].address for number in range(count)]
         self.metadata = [("authorization", f"Bearer {token}")] if token else None
-        for channel in self.channels:
-            grpc.channel_ready_future(channel).result(SECONDS)
+        LOOP.run_until_complete(self._connect())
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for channel in self.channels:
-            channel.close()
+        LOOP.run_until_complete(self._close())
+
+    async def _connect(self):
+        self.channels = [grpc.aio.insecure_channel(address, options=OPTIONS) for address in self.addresses]
+        self.stubs = [registry_pb2_grpc.RegistryServiceStub(channel) for channel in self.channels]
+        await asyncio.wait_for(asyncio.gather(*(channel.channel_ready() for channel in self.channels)), SECONDS)
+
+    async def _close(self):
+        await asyncio.gather(*(channel.close() for channel in self.channels))
+
+    def start(self, method, request, number=0):
+        """Begins a caller's call; its outcome comes from `wait`."""
+
+        async def begin():
+            call = getattr(self.stubs[number], method)(request, timeout=SECONDS, metadata=self.metadata)
+            return LOOP.create_task(Outcome.of(call))
+
+        return LOOP.run_until_complete(begin())
+
+    @staticmethod
+    def wait(running, seconds=None):
+        """Waits for a call that was begun, or for some seconds, in which it goes on."""
+        return LOOP.run_until_complete(asyncio.sleep(seconds) if seconds else running)
 
     def _burst(self, method, requests):
-        """The requests are made in turn by the callers; each call's end is noted when it happens."""
-        calls, ends, over = [], {}, threading.Semaphore(0)
+        """The requests are made in turn by the callers, all at once."""
+        stubs = itertools.cycle(self.stubs)
 
-        def ended(number):
-            ends[number] = time.monotonic()
-            over.release()
+        async def burst():
+            begin = lambda stub, request: getattr(stub, method)(request, timeout=SECONDS, metadata=self.metadata)
+            return await asyncio.gather(*(Outcome.of(begin(stub, request)) for stub, request in zip(stubs, requests)))
 
-        for number, request in enumerate(requests):
-            stub = self.stubs[number % len(self.stubs)]
-            began = time.monotonic()
-            call = getattr(stub, method).future(request, timeout=SECONDS, metadata=self.metadata)
-            calls.append((call, began))
-            call.add_done_callback(lambda _, number=number: ended(number))
-        for _ in calls:
-            over.acquire()
-        return Burst([Outcome(call, began, ends[number]) for number, (call, began) in enumerate(calls)])
+        return Burst(LOOP.run_until_complete(burst()))
 
     def each(self, method, request):
         """Every caller makes the same call."""
