@@ -8,11 +8,12 @@ from peers import Peer, free_port
 
 
 class Engine(Peer):
-    """A redis-server without a password that keeps nothing on disk, and does not compress what `DUMP` returns."""
+    """A redis-server that keeps nothing on disk, and does not compress what `DUMP` returns."""
 
-    def __init__(self, directory, port=None):
-        self.port = port or free_port()
+    def __init__(self, directory, port=None, password=None):
+        self.port, self.password = port or free_port(), password
         options = {"port": self.port, "bind": "127.0.0.1", "dir": directory, "save": "", "appendonly": "no", "rdbcompression": "no"}
+        options |= {"requirepass": password} if password else {}
         command = ["redis-server", *itertools.chain.from_iterable((f"--{name}", str(value)) for name, value in options.items())]
         super().__init__("redis-server", command, self.port, directory)
         self.url = f"redis://{self.address}"
@@ -29,18 +30,18 @@ class Engine(Peer):
 
     def run(self, *command):
         """Runs a command and returns the response."""
-        with Client(self.port) as client:
+        with Client(self.port, self.password) as client:
             return client.run(*command)
 
     def entries(self):
         """Each key with its serialized value."""
-        with Client(self.port) as client:
+        with Client(self.port, self.password) as client:
             return {key: client.run("DUMP", key) or b"" for key in client.keys()}
 
     def damage(self):
         """Flips a bit in the middle of each string value and of each field of a hash. Returns how many were changed."""
         changed = 0
-        with Client(self.port) as client:
+        with Client(self.port, self.password) as client:
             for key in client.keys():
                 kind = client.run("TYPE", key)
                 if kind == b"string":
@@ -55,7 +56,7 @@ class Engine(Peer):
 
     def exchange(self):
         """Gives each string value the value of another key. Returns how many were exchanged."""
-        with Client(self.port) as client:
+        with Client(self.port, self.password) as client:
             keys = [key for key in sorted(client.keys()) if client.run("TYPE", key) == b"string"]
             values = [client.run("GET", key) for key in keys]
             for key, value in zip(keys, values[1:] + values[:1], strict=True):
@@ -71,9 +72,11 @@ def damaged(value):
 class Client:
     """Commands over a socket: https://redis.io/docs/latest/develop/reference/protocol-spec/"""
 
-    def __init__(self, port):
+    def __init__(self, port, password=None):
         self.socket = socket.create_connection(("127.0.0.1", port), 10)
         self.file = self.socket.makefile("rb")
+        if password:
+            self.run("AUTH", password)
 
     def __enter__(self):
         return self

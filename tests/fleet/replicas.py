@@ -54,11 +54,13 @@ class Fleet:
         self.stop()
         self.stack.close()
 
-    def start_engine(self):
-        self.engine = self.stack.enter_context(Engine(self.directory))
-        return {"url": self.engine.url}
+    def start_engine(self, password=None):
+        """Starts the engine; returns the section `cache.shared`."""
+        self.engine = self.stack.enter_context(Engine(self.directory, password=password))
+        return {"url": self.engine.url, **({"password_file": self.file("engine.password", password)} if password else {})}
 
     def start_bucket(self):
+        """Starts the bucket; returns the section `cache.store`."""
         self.bucket = self.stack.enter_context(Bucket(self.directory))
         return self.bucket.store(self.directory)
 

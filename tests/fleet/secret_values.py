@@ -20,7 +20,8 @@ def check(facts, options):
             "callers": {"build": {"token_file": fleet.file("build.token", caller_token), "allow": [f"{NAME}/org/"]}},
             "environment": {"REXD_LOG": "trace"},
         }
-        bucket, shared, directory = fleet.start_bucket(), fleet.start_engine(), fleet.folder("store")
+        engine_password = f"engine-password-{secrets.token_hex(16)}"
+        bucket, shared, directory = fleet.start_bucket(), fleet.start_engine(engine_password), fleet.folder("store")
         freshness = {"tags": "1h", "lists": "1h", "absent": "1h"}
         for store in (bucket, {"url": f"file://{directory}"}):
             fleet.start(2, {**freshness, "store": store, "shared": shared}, **settings)
@@ -30,6 +31,7 @@ def check(facts, options):
             "tokens of the registry's token service": fleet.registry.tokens(),
             "a caller's token": [caller_token],
             "the bucket's secret key": [fleet.bucket.secret_key],
+            "the engine's password": [engine_password],
         }
         entries = fleet.engine.entries()
         places = {
