@@ -86,8 +86,12 @@ def followers(bench, blob):
 def manifest(bench):
     """Pushes a manifest with some layers; returns its digest."""
     repository = "bench/manifest"
-    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": bench.registry.push(repository, 1000), "size": 1000}
-    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": bench.registry.push(repository, 500), "size": 500}
+    part = lambda kind, size: {
+        "mediaType": f"application/vnd.oci.image.{kind}",
+        "digest": bench.registry.push(repository, size),
+        "size": size,
+    }
+    config, layer = part("config.v1+json", 500), part("layer.v1.tar+gzip", 1000)
     media_type = "application/vnd.oci.image.manifest.v1+json"
     document = {"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": LAYERS * [layer]}
     body = json.dumps(document).encode()

@@ -20,9 +20,7 @@ REFUSED = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED, g
 def check(facts, options):
     for part in (_grants, _credentials, _repositories, _closed):
         with Fleet(options) as fleet:
-            fleet.stores = {"store": fleet.start_bucket(), "shared": fleet.start_engine()}
-            fleet.content = Content(fleet)
-            part(facts, fleet)
+            part(facts, fleet, {"store": fleet.start_bucket(), "shared": fleet.start_engine()}, Content(fleet))
 
 
 class Content:
@@ -56,21 +54,21 @@ def all_ok(codes):
     return set(codes.values()) == {grpc.StatusCode.OK}
 
 
-def _grants(facts, fleet):
+def _grants(facts, fleet, stores, content):
     """A caller without a grant gets nothing of what another one has read."""
     callers = {
         "build": {"token_file": fleet.file("build.token", BUILD), "allow": [f"{NAME}/org/"]},
         "guest": {"token_file": fleet.file("guest.token", GUEST), "allow": [f"{NAME}/other/"]},
     }
-    replicas = fleet.start(2, {"tags": "1h", "lists": "1h", **fleet.stores}, callers=callers)
-    read = fleet.content.codes(replicas[0], token=BUILD)
+    replicas = fleet.start(2, {"tags": "1h", "lists": "1h", **stores}, callers=callers)
+    read = content.codes(replicas[0], token=BUILD)
     facts.check("a caller with a grant reads all", all_ok(read), shown(read))
     fleet.registry.reset()
     for name, replica in (("of this replica", replicas[0]), ("of another replica", replicas[1])):
-        codes = fleet.content.codes(replica, token=GUEST)
+        codes = content.codes(replica, token=GUEST)
         denied = set(codes.values()) == {grpc.StatusCode.PERMISSION_DENIED}
         facts.check(f"a caller without a grant {name} gets nothing", denied, shown(codes))
-        codes = fleet.content.codes(replica)
+        codes = content.codes(replica)
         unknown = set(codes.values()) == {grpc.StatusCode.UNAUTHENTICATED}
         facts.check(f"an unknown caller {name} gets nothing", unknown, shown(codes))
     facts.check("the registry is not asked for them", not fleet.registry.counts().total, fleet.registry.counts())
@@ -93,33 +91,34 @@ def _join(facts, fleet, replica):
     fleet.registry.set(delay=0)
 
 
-def _credentials(facts, fleet):
+def _credentials(facts, fleet, stores, content):
     """Replicas that sign in differently, with the same engine and the same bucket."""
-    cache = {"tags": "1h", "lists": "1h", "absent": "1h", "access_check": "1h", **fleet.stores}
+    cache = {"tags": "1h", "lists": "1h", "absent": "1h", "access_check": "1h", **stores}
     password = add_user(fleet, "allowed", REPOSITORY)
     (allowed,) = fleet.start(1, cache, credentials(fleet, "allowed", password))
     (denied,) = fleet.start(1, cache, sign_in(fleet, "denied", OTHER))
     (wrong,) = fleet.start(1, cache, credentials(fleet, "allowed", "registry-password-that-is-wrong"))
     (anonymous,) = fleet.start(1, cache)
-    read = fleet.content.codes(allowed)
+    read = content.codes(allowed)
     facts.check("a replica whose credential may read, reads all", all_ok(read), shown(read))
     for name, replica in (("the credential of another user", denied), ("a wrong password", wrong), ("no credential", anonymous)):
         for again in ("", ", again"):
-            codes = fleet.content.codes(replica)
+            codes = content.codes(replica)
             refused = set(codes.values()) <= set(REFUSED)
             facts.check(f"a replica with {name} gets nothing of what is kept{again}", refused, shown(codes))
-    read = fleet.content.codes(allowed)
+    read = content.codes(allowed)
     facts.check("their failures are not those of the first replica", all_ok(read), shown(read))
 
 
-def _repositories(facts, fleet):
+def _repositories(facts, fleet, stores, content):
     """Content is kept once by its digest; which repository has it, the registry says."""
-    (replica,) = fleet.start(1, {"access_check": "1h", **fleet.stores})
-    read_blobs([replica], REPOSITORY, list(fleet.content.blobs.values()))
+    (replica,) = fleet.start(1, {"access_check": "1h", **stores})
+    read_blobs([replica], REPOSITORY, list(content.blobs.values()))
     fleet.registry.image(OTHER, "v1")
-    codes = {name: blob_code(replica, OTHER, blob.digest)[0] for name, blob in fleet.content.blobs.items()}
-    facts.check("a blob that another repository lacks is NOT_FOUND there", set(codes.values()) == {grpc.StatusCode.NOT_FOUND}, shown(codes))
-    blob = fleet.content.blobs["large"]
+    codes = {name: blob_code(replica, OTHER, blob.digest)[0] for name, blob in content.blobs.items()}
+    lacks = set(codes.values()) == {grpc.StatusCode.NOT_FOUND}
+    facts.check("a blob that another repository lacks is NOT_FOUND there", lacks, shown(codes))
+    blob = content.blobs["large"]
     fleet.registry.share(OTHER, blob)
     fleet.registry.reset()
     got = read_blobs([replica], OTHER, [blob], 20)
@@ -128,20 +127,20 @@ def _repositories(facts, fleet):
     facts.check("and at most 2 HEADs", counts.total <= 2, counts)
 
 
-def _closed(facts, fleet):
+def _closed(facts, fleet, stores, content):
     """A repository that the registry closes is closed here within `access_check`."""
     check = f"{CHECK_SECONDS}s"
     for name, tags in (("", "0s"), (", with `tags: 1h`", "1h")):
-        replicas = fleet.start(2, {"tags": tags, "lists": "1s", "access_check": check, **fleet.stores})
+        replicas = fleet.start(2, {"tags": tags, "lists": "1s", "access_check": check, **stores})
         for status in (401, 403, 404):
             fleet.registry.set(closed={})
             time.sleep(CHECK_SECONDS + 0.5)
-            read = [fleet.content.codes(replica) for replica in replicas]
+            read = [content.codes(replica) for replica in replicas]
             facts.check(f"open{name}: both replicas read all", all(map(all_ok, read)), "; ".join(map(shown, read)))
             fleet.registry.set(closed={REPOSITORY: status})
             time.sleep(CHECK_SECONDS + 0.5)
             for which, replica in zip(("one replica", "the other replica"), replicas, strict=True):
-                codes = fleet.content.codes(replica)
+                codes = content.codes(replica)
                 closed = set(codes.values()) <= set(REFUSED)
                 facts.check(f"closed with {status}{name}: {which} gives nothing after {check}", closed, shown(codes))
         fleet.registry.set(closed={})

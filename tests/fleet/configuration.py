@@ -1,4 +1,4 @@
-"""Settings of `cache` that cannot be used are named by their key, and `check-config --connect` tries the engine and the bucket."""
+"""Unusable settings of `cache` are named by their key; `check-config --connect` tries the engine and the bucket."""
 
 import json
 import secrets
@@ -53,7 +53,8 @@ class Checks:
         for url in (f"redis://:{canary}@127.0.0.1", f"s3://key:{canary}@bucket"):
             section = "shared" if url.startswith("redis") else "store"
             code, said = self.run({section: {"url": url}})
-            self.facts.check(f"a password in `{section}.url` is refused, and not printed", code == 2 and canary not in said and "unknown key" not in said, last(said))
+            refused = code == 2 and canary not in said and "unknown key" not in said
+            self.facts.check(f"a password in `{section}.url` is refused, and not printed", refused, last(said))
 
     def connections(self):
         fleet = self.fleet
@@ -61,7 +62,8 @@ class Checks:
         shared, store = fleet.start_engine(password), fleet.start_bucket()
         cache = {"shared": shared, "store": {**store, "spool_dir": str(fleet.folder("spool"))}}
         code, said = self.run(cache, "--connect")
-        self.facts.check("`--connect` tries the engine and the bucket", code == 0 and said.count("ok ") >= 3, f"exit {code}, {said}")
+        tried = code == 0 and said.count("ok ") >= 3
+        self.facts.check("`--connect` tries the registry, the engine and the bucket", tried, f"exit {code}, {said}")
         entries, objects = fleet.engine.entries(), [path for path in fleet.bucket.files.rglob("*") if path.is_file()]
         self.facts.check("it leaves nothing in them", not entries and not objects, f"{len(entries)} keys, {len(objects)} objects")
         self._fails("a wrong password of the engine", "shared", {**cache, "shared": {**shared, "password_file": self._wrong()}})
@@ -82,7 +84,8 @@ class Checks:
 
     def start_without_a_place(self):
         """`serve` ends at once."""
-        config = {"registries": {NAME: {"url": f"http://127.0.0.1:{self.fleet.registry.port}"}}, "cache": {"store": {"url": NO_PLACE}}}
+        registries = {NAME: {"url": f"http://127.0.0.1:{self.fleet.registry.port}"}}
+        config = {"registries": registries, "cache": {"store": {"url": NO_PLACE}}}
         try:
             replica = Replica(self.fleet.options.binary, self.fleet.folder("no-place"), config)
         except SystemExit as error:

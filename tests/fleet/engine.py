@@ -12,7 +12,8 @@ class Engine(Peer):
 
     def __init__(self, directory, port=None, password=None):
         self.port, self.password = port or free_port(), password
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": directory, "save": "", "appendonly": "no", "rdbcompression": "no"}
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": directory}
+        options |= {"save": "", "appendonly": "no", "rdbcompression": "no"}
         options |= {"requirepass": password} if password else {}
         command = ["redis-server", *itertools.chain.from_iterable((f"--{name}", str(value)) for name, value in options.items())]
         super().__init__("redis-server", command, self.port, directory)

@@ -66,7 +66,7 @@ class CountingRegistry:
         command = [sys.executable, pathlib.Path(__file__).with_name("counting_registry"), self.directory]
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self.popen.stdout.readline())
-        self.seed = 0
+        self.seed, self.users = 0, {}
 
     def __enter__(self):
         return self
@@ -89,6 +89,11 @@ class CountingRegistry:
 
     def reset(self):
         self._do("reset")
+
+    def add_user(self, name, password, *repositories):
+        """A user who may read the repositories. Once there is one, everybody has to sign in."""
+        self.users[name] = {"password": password, "repositories": repositories}
+        self.set(users=self.users)
 
     def tokens(self):
         """All tokens that it has issued."""

@@ -50,7 +50,7 @@ def check(facts, options):
         endless = sum(int(lifetime) == -1 for lifetime in lifetimes)
         facts.check("every key of the engine has a lifetime", lifetimes and not endless, f"{endless} of {len(lifetimes)} have none")
         prefixes = sorted({key.split(b":")[0].decode(errors="replace") for key in entries})
-        facts.check("every key of the engine begins with rexd", prefixes and all("rexd" in one for one in prefixes), prefixes)
+        facts.check("every key of the engine begins with rexd", prefixes == ["rexd"], prefixes)
 
 
 def _read_everything(fleet, options, token):

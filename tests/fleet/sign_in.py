@@ -9,8 +9,7 @@ NUMBERS = itertools.count()
 def add_user(fleet, name, *repositories):
     """A user of the registry who may read the repositories. Returns the password."""
     password = f"registry-password-{secrets.token_hex(16)}"
-    fleet.users = {**getattr(fleet, "users", {}), name: {"password": password, "repositories": repositories}}
-    fleet.registry.set(users=fleet.users)
+    fleet.registry.add_user(name, password, *repositories)
     return password
 
 
