@@ -77,10 +77,10 @@ LIMITS = {
 class Peer:
     """A running process that listens; its log is `NAME.log` in the directory."""
 
-    def __init__(self, name, command, port, directory):
+    def __init__(self, name, command, port, directory, **environment):
         self.name, self.log = name, directory / f"{name}.log"
         self.address = f"127.0.0.1:{port}"
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("REXD_")}
+        environment |= {key: value for key, value in os.environ.items() if not key.startswith("REXD_")}
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.process = Process(self.popen.pid)
@@ -135,10 +135,14 @@ class Registry(Peer):
         self._send("PUT", f"{location}&digest={name}", None, 0)
         return name
 
-    def _send(self, method, location, body, length):
+    def put_manifest(self, repository, reference, media_type, body):
+        """Uploads a manifest whose blobs are there."""
+        self._send("PUT", f"/v2/{repository}/manifests/{reference}", body, len(body), media_type)
+
+    def _send(self, method, location, body, length, media_type="application/octet-stream"):
         path = location.removeprefix(f"http://{self.address}")
         connection = http.client.HTTPConnection(self.address)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
+        headers = {"Content-Type": media_type, "Content-Length": str(length)}
         connection.request(method, path, body, headers)
         response = connection.getresponse()
         text = response.read()
@@ -167,7 +171,7 @@ class Nginx(Peer):
 class Service(Peer):
     """The service in front of the registries at some addresses, which are also their names."""
 
-    def __init__(self, binary, directory, registries, settings=REGISTRY, limits=LIMITS, **more_limits):
+    def __init__(self, binary, directory, registries, settings=REGISTRY, limits=LIMITS, cache=None, **more_limits):
         port = free_port()
         config = {
             "listen": f"127.0.0.1:{port}",
@@ -175,6 +179,7 @@ class Service(Peer):
             "default_registry": registries[0],
             "registries": {name: {"url": f"http://{name}", **settings} for name in registries},
             "limits": {**limits, "drain_pause": "1ms", **more_limits},
+            **({"cache": cache} if cache else {}),
         }
         file = directory / "rexd.yml"
         file.write_text(json.dumps(config))  # which is YAML too
@@ -182,10 +187,11 @@ class Service(Peer):
 
 
 class Echo:
-    """A bare tonic server."""
+    """A bare tonic server; see echo.rs for its options."""
 
-    def __init__(self, binary):
-        self.popen = subprocess.Popen([binary], stdout=subprocess.PIPE, text=True)
+    def __init__(self, binary, **options):
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        self.popen = subprocess.Popen([binary, *arguments], stdout=subprocess.PIPE, text=True)
         self.address = f"127.0.0.1:{int(self.popen.stdout.readline())}"
 
     def __enter__(self):

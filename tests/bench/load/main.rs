@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `download` | reads a blob once, as fast as it comes |
 //! | `first-byte` | reads a small blob many times, one after the other |
-//! | `unary` | calls `grpc.health.v1.Health/Check` from many callers on one connection |
+//! | `unary` | calls `grpc.health.v1.Health/Check` or `GetManifest` from many callers on one connection |
 //! | `hold` | opens streams and stops reading, or reads slowly |
 //! | `cuts` | reads a blob through a proxy that breaks the registry's connection again and again |
 //! | `cancels` | cancels streams and notes when the registry's connections close |

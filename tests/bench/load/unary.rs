@@ -1,8 +1,7 @@
-//! Calls `grpc.health.v1.Health/Check` as often as possible, from many callers on one connection:
-//! `{"calls": …, "seconds": …}`.
+//! Makes a unary call as often as possible, from many callers on one connection: `{"calls": …, "seconds": …}`.
 //!
-//! Its response needs no registry, and every server's has two bytes. So the rate is that of the server's own path, and
-//! comparable with any other server's.
+//! The call is `grpc.health.v1.Health/Check`. Its response needs no registry, and every server's has two bytes. So the rate is
+//! that of the server's own path, and comparable with any other server's. With `--repository`, it is `GetManifest`.
 
 use std::{
     net::SocketAddr,
@@ -11,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use rexd::grpc::proto::GetManifestRequest;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tonic_health::pb::HealthCheckRequest;
@@ -30,16 +30,29 @@ pub(crate) struct Unary {
     callers: usize,
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// The repository of the manifest to ask for, at the service's default registry.
+    #[arg(long, requires = "reference")]
+    repository: Option<String>,
+    /// The manifest's tag or digest.
+    #[arg(long)]
+    reference: Option<String>,
 }
 
 impl Unary {
     pub(crate) async fn run(self) -> Outcome<()> {
         let client = http2::connect(self.address, Windows::WIDE).await?;
+        let (path, message) = match (self.repository, self.reference) {
+            (Some(repository), Some(reference)) => {
+                let request = GetManifestRequest { repository, reference, ..GetManifestRequest::default() };
+                ("/rex.registry.v1.RegistryService/GetManifest", http2::framed(&request))
+            }
+            _ => ("/grpc.health.v1.Health/Check", http2::framed(&HealthCheckRequest::default())),
+        };
         let begin = Instant::now();
         let end = begin + Duration::from_secs_f64(self.seconds);
         let mut callers = JoinSet::new();
         for _ in 0..self.callers {
-            callers.spawn(call_until(client.clone(), self.address, end));
+            callers.spawn(call_until(client.clone(), self.address, path, message.clone(), end));
         }
         let mut calls = 0;
         while let Some(done) = callers.join_next().await {
@@ -49,11 +62,16 @@ impl Unary {
     }
 }
 
-async fn call_until(client: SendRequest<Bytes>, address: SocketAddr, end: Instant) -> Outcome<u64> {
-    let message = http2::framed(&HealthCheckRequest::default());
+async fn call_until(
+    client: SendRequest<Bytes>,
+    address: SocketAddr,
+    path: &'static str,
+    message: Bytes,
+    end: Instant,
+) -> Outcome<u64> {
     let mut calls = 0;
     while Instant::now() < end {
-        let mut call = http2::call(&client, address, "/grpc.health.v1.Health/Check", message.clone()).await?;
+        let mut call = http2::call(&client, address, path, message.clone()).await?;
         while call.body.data().await?.is_some() {}
         match call.body.status().await? {
             0 => calls += 1,
