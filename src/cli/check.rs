@@ -1,16 +1,20 @@
-//! `rexd check-config`: checks the configuration, and with `--connect` pings each registry.
+//! `rexd check-config`: checks the configuration, and with `--connect` pings each registry and tries the content store and the
+//! engine of a fleet.
 
 use clap::Args;
 use tokio::time::Instant;
 
 use super::{config_args::ConfigArgs, failure::Failure, memory_limits, output::print, wiring};
-use crate::client::{AuthScheme, CallContext, PingResponse, Share};
+use crate::{
+    client::{AuthScheme, CallContext, PingResponse, Share},
+    config::Config,
+};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Also ping each configured registry and report which step fails
+    /// Also ping each configured registry, write to the store and the engine of `cache`, and report which step fails
     #[arg(long)]
     connect: bool,
 }
@@ -20,13 +24,14 @@ const PING_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(45);
 
 pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
     let config = wiring::load(&args.config)?.config;
-    let client = wiring::client(&config)?;
+    let engine = wiring::engine(&config)?;
+    let client = wiring::client(&config, engine.as_ref())?;
     wiring::callers(&config)?;
     if !args.connect {
         return print("the configuration is valid\n");
     }
     let memory = memory_limits::choose(&config.limits).budget().account();
-    let mut failures = 0;
+    let (mut tried, mut failures) = (config.registries.len(), 0);
     for (name, entry) in &config.registries {
         let registry = wiring::name_of(name)?;
         let url = entry.url.as_ref().map(|url| url.as_url().to_string());
@@ -47,10 +52,40 @@ pub(super) async fn check(args: CheckArgs) -> Result<(), Failure> {
         };
         print(&format!("{line}\n"))?;
     }
+    let store = match &config.cache.store.url {
+        Some(url) => Some((format!("cache.store, {}", String::from(url.clone())), try_store(&config).await)),
+        None => None,
+    };
+    let engine = match (&engine, &config.cache.shared) {
+        (Some(engine), Some(shared)) => {
+            let problem = |problem| format!("cache.shared.url: {problem}");
+            Some((format!("cache.shared, {}", shared.url), engine.check().await.map_err(problem)))
+        }
+        _ => None,
+    };
+    for (name, outcome) in [store, engine].into_iter().flatten() {
+        tried += 1;
+        match outcome {
+            Ok(()) => print(&format!("ok      {name}: written, read and removed\n"))?,
+            Err(problem) => {
+                failures += 1;
+                print(&format!("failed  {problem}\n"))?;
+            }
+        }
+    }
     if failures > 0 {
-        return Err(Failure::Failed(format!("{failures} of {} registries failed", config.registries.len())));
+        return Err(Failure::Failed(format!("{failures} of {tried} connections failed")));
     }
     Ok(())
+}
+
+/// Opens the content store and tries it.
+async fn try_store(config: &Config) -> Result<(), String> {
+    match wiring::store(config) {
+        Ok(Some(store)) => store.check().await,
+        Ok(None) => Ok(()),
+        Err(Failure::Failed(problem) | Failure::Usage(problem)) => Err(problem),
+    }
 }
 
 fn describe(pong: &PingResponse) -> String {

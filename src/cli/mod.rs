@@ -7,7 +7,7 @@
 //! | `check` | checks and prints the configuration |
 //! | `config_args`, `wiring` | turn arguments into a configuration, and the configuration into the parts it configures |
 //! | `memory_limits` | the memory that calls may hold, from the configuration or the cgroup |
-//! | `content_store` | the settings of the content store |
+//! | `content_store`, `shared_engine` | the settings of the content store, and of the engine that replicas share |
 //! | `connection`, `image` | the service to call, and a target as an image reference |
 //! | `output`, `failure` | what a command prints, and its exit code |
 
@@ -35,6 +35,7 @@ mod memory_limits;
 mod output;
 mod part_file;
 mod serve;
+mod shared_engine;
 mod wiring;
 
 /// What `build.rs` has listed.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{config_args::ConfigArgs, content_store, failure::Failure};
+use super::{config_args::ConfigArgs, content_store, failure::Failure, shared_engine};
 use crate::{
     callers::{Callers, Identity},
     client::{self, Client, ClientCertificate, CredentialSource, HttpSettings, Limits, Proxy, Settings},
@@ -13,7 +13,7 @@ use crate::{
     memory::MemoryBudget,
     oci::Registry,
     policy::{Caller, CallerLimits, Policy},
-    reads::{self, Reads, store::ContentStore},
+    reads::{self, Reads, fleet::Engine, store::ContentStore},
     server,
 };
 
@@ -35,7 +35,11 @@ pub(super) fn load(args: &ConfigArgs) -> Result<Loaded, Failure> {
 
 /// The gRPC service. An error names every registry that cannot be set up.
 pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Registries, Failure> {
-    let client = client(config)?;
+    let engine = engine(config)?;
+    if let Some(engine) = &engine {
+        engine.start();
+    }
+    let client = client(config, engine.as_ref())?;
     let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;
     let default_registry = config.default_registry.as_deref().map(name_of).transpose()?;
     let policy = Policy::new(default_registry, listed, config.allow_unlisted);
@@ -46,6 +50,11 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
     };
     let reads = Reads::new(client, reads_settings(config)?, store(config)?);
     Ok(Registries::new(reads, callers(config)?, policy, limits))
+}
+
+/// The engine that the replicas share, if there is one.
+pub(super) fn engine(config: &Config) -> Result<Option<Engine>, Failure> {
+    config.cache.shared.as_ref().map(shared_engine::engine).transpose().map_err(Failure::Usage)
 }
 
 /// The content store, if there is one.
@@ -97,10 +106,16 @@ pub(super) fn callers(config: &Config) -> Result<Callers, Failure> {
         .map_err(|problems| Failure::Usage(format!("the callers cannot be set up:\n{}", problems.join("\n"))))
 }
 
-/// A client of every configured registry.
-pub(super) fn client(config: &Config) -> Result<Client, Failure> {
-    let settings =
-        config.registries.iter().map(|(name, registry)| settings(config, &name_of(name)?, registry, true));
+/// A client of every configured registry. The replicas that have the same engine share the pauses and the budgets of these
+/// registries, and not those of unlisted ones, whose number has no bound.
+pub(super) fn client(config: &Config, engine: Option<&Engine>) -> Result<Client, Failure> {
+    let settings = config.registries.iter().map(|(name, registry)| {
+        let name = name_of(name)?;
+        let mut settings = settings(config, &name, registry, true)?;
+        let limits = shared_engine::limits(registry.fleet);
+        settings.http.fleet = engine.map(|engine| engine.registry(name.as_str(), limits));
+        Ok(settings)
+    });
     let settings = settings.collect::<Result<Vec<_>, _>>()?;
     let template = config.clone();
     let unlisted = move |registry: &Registry| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cache_shared::CacheShared;
 use super::cache_store::CacheStore;
 use super::duration;
 
@@ -36,6 +37,10 @@ pub struct Cache {
     pub access_check: Duration,
     /// A directory or a bucket that keeps blobs.
     pub store: CacheStore,
+    /// The engine that all replicas share. Absent: each replica reads and keeps for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "CacheShared")]
+    pub shared: Option<CacheShared>,
 }
 
 impl Default for Cache {
@@ -49,6 +54,7 @@ impl Default for Cache {
             // As long as the tokens of most registries, which also let in whoever had access a few minutes ago.
             access_check: Duration::from_secs(5 * 60),
             store: CacheStore::default(),
+            shared: None,
         }
     }
 }

@@ -55,6 +55,14 @@ pub struct RegistryFleet {
     pub max_concurrent_requests: Option<NonZeroU32>,
 }
 
+impl RegistryFleet {
+    /// Whether there is no limit.
+    #[must_use]
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

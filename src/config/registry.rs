@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::address::{RegistryUrl, WebOrigin};
+use super::cache_shared::RegistryFleet;
 use super::credentials::Credentials;
 use super::duration;
 use super::header::HeaderText;
@@ -95,6 +96,9 @@ pub struct Registry {
     /// Most requests for blobs of this registry at the same time. A request lasts until the blob is read.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_blobs: usize,
+    /// What all replicas together may do to this registry. Needs `cache.shared`.
+    #[serde(skip_serializing_if = "RegistryFleet::is_unlimited")]
+    pub fleet: RegistryFleet,
 }
 
 impl Default for Registry {
@@ -124,6 +128,7 @@ impl Default for Registry {
             // A reader at 1 MiB/s is a normal one and may stay for minutes, so there is room for hundreds of them. Half of
             // `limits.max_streams`: the readers of one registry leave streams for those of others.
             max_concurrent_blobs: 500,
+            fleet: RegistryFleet::default(),
         }
     }
 }

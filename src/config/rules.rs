@@ -21,11 +21,30 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     for (key, problem) in config.cache.store.conflicts() {
         report.rule(&[&member("/cache/store", key)], problem);
     }
+    fleet(config, report);
 }
 
 fn listeners(config: &Config, report: &mut Report) {
     if config.ops_listen == Some(config.listen) && config.listen.port() != 0 {
         report.rule(&["/ops_listen", "/listen"], "must not be the address of listen");
+    }
+}
+
+/// The keys of the engine that depend on each other, and the limits of registries that only an engine can share.
+fn fleet(config: &Config, report: &mut Report) {
+    let Some(shared) = &config.cache.shared else {
+        for (name, _) in config.registries.iter().filter(|(_, registry)| !registry.fleet.is_unlimited()) {
+            let at = member(&member("/registries", name), "fleet");
+            report.rule(&[&at, "/cache/shared"], "needs cache.shared too");
+        }
+        return;
+    };
+    let key = |name| member("/cache/shared", name);
+    if shared.username.is_some() && shared.password_file.is_none() {
+        report.rule(&[&key("username"), &key("password_file")], "needs password_file too");
+    }
+    if shared.ca_file.is_some() && !shared.url.starts_with("rediss") {
+        report.rule(&[&key("ca_file"), &key("url")], "needs a url that begins with rediss");
     }
 }
 
