@@ -1,7 +1,8 @@
 //! One credential, and an identity that distinguishes it from others.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
+use aws_lc_rs::pbkdf2;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,6 +11,20 @@ use sha2::{Digest as _, Sha256};
 /// Identifies a credential in the keys of caches. It is a hash, never the secret itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CredentialId([u8; 32]);
+
+/// How often PBKDF2 hashes: 60 ms of one core for each guess at a password.
+const STRETCHES: NonZeroU32 = NonZeroU32::new(200_000).unwrap();
+
+impl CredentialId {
+    /// An identity for places that others can read: a short password is not to be guessed from it. Takes too long for the
+    /// runtime's threads.
+    #[must_use]
+    pub fn stretched(&self) -> String {
+        let mut key = [0; 32];
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, STRETCHES, b"rexd credential", &self.0, &mut key);
+        STANDARD.encode(key)
+    }
+}
 
 impl fmt::Debug for CredentialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -48,7 +48,7 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
         memory,
         write_stall: config.limits.write_stall_timeout,
     };
-    let reads = Reads::new(client, reads_settings(config)?, store(config)?);
+    let reads = Reads::new(client, reads_settings(config)?, store(config)?, engine);
     Ok(Registries::new(reads, callers(config)?, policy, limits))
 }
 

@@ -39,6 +39,18 @@ impl ETag {
         self.0.len()
     }
 
+    /// The tag as text; `None` if it has other than visible ASCII characters.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.to_str().ok()
+    }
+
+    /// A tag that was kept as text.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        (text.len() <= Self::MAX_BYTES).then(|| HeaderValue::from_str(text).ok().map(Self)).flatten()
+    }
+
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let value = headers.get(header::ETAG)?;
         (value.len() <= Self::MAX_BYTES).then(|| Self(value.clone()))

@@ -119,6 +119,11 @@ impl Client {
         self.listed.get(registry)?.credential(repository).await
     }
 
+    /// The URL of a registry; `None` if it may not be read.
+    pub async fn base_url(&self, registry: &Registry) -> Option<String> {
+        self.upstream(registry).await.ok().map(|upstream| upstream.base().to_string())
+    }
+
     /// The error of a call whose time ends while the registry has asked for a pause; `None` if it has not.
     pub fn pause(&self, registry: &Registry, repository: Option<&Repository>) -> Option<RexError> {
         self.listed.get(registry)?.pause(repository)

@@ -195,7 +195,7 @@ impl CallContext {
     }
 
     /// When to give up a wait of at most `limit`: early enough for the status to arrive before the caller's deadline.
-    pub(super) fn end_of_wait(&self, limit: Duration) -> Instant {
+    pub fn end_of_wait(&self, limit: Duration) -> Instant {
         self.end_of_wait_since(Instant::now(), limit)
     }
 

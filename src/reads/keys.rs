@@ -3,7 +3,7 @@
 use crate::{
     client::{Accept, CredentialId, Listing, PageRequest, Target},
     error::At,
-    oci::{Digest, Reference, Registry, Repository},
+    oci::{Algorithm, Digest, Reference, Registry, Repository, Verifier},
 };
 
 /// Everything that can change the response to a read of a manifest.
@@ -36,6 +36,13 @@ pub(super) struct BlobKey {
 }
 
 impl BlobKey {
+    /// The name under which a content store keeps the blob. Each registry has its own blobs: a hostile one could claim to have
+    /// any digest, and so open what another one has sent.
+    pub(super) fn stored_name(&self) -> Digest {
+        let name = format!("{} {}", self.target.registry, self.digest);
+        Verifier::digest_of(Algorithm::Sha256, name.as_bytes())
+    }
+
     /// The bytes of its texts.
     pub(super) fn bytes(&self) -> usize {
         bytes_of(&self.target) + self.digest.as_str().len()

@@ -14,12 +14,14 @@
 //! | file | what it does |
 //! |---|---|
 //! | `manifest`, `list`, `ping` | the operations |
+//! | `refresh`, `content` | what a reference names now; manifests by digest |
 //! | `blobs` | blobs, kept or fetched once for all who read them |
 //! | `platform` | picks the manifest of a platform from an index |
 //! | `flight` | coalescing |
 //! | `freshness` | decides how old a response may be |
 //! | [`store`] | the content store: verified blobs in a directory or a bucket |
 //! | [`fleet`] | the engine that the replicas of a fleet share: Redis or Valkey |
+//! | `shared` | what this replica shares with the others through the engine |
 //! | `documents`, `keys` | what is kept in memory, with a bound in bytes, and under which keys |
 //! | `answer` | a response, where it came from, and how old it is |
 
@@ -29,9 +31,11 @@ use self::{
     answer::Asked,
     blobs::{Fills, Opened},
     documents::Documents,
+    fleet::Engine,
     flight::Flights,
     freshness::Freshness,
     keys::{BlobKey, ManifestKey, PageKey},
+    shared::Shared,
     store::ContentStore,
 };
 use crate::{
@@ -41,6 +45,7 @@ use crate::{
 
 mod answer;
 mod blobs;
+mod content;
 mod documents;
 pub mod fleet;
 mod flight;
@@ -50,6 +55,8 @@ mod list;
 mod manifest;
 mod ping;
 mod platform;
+mod refresh;
+mod shared;
 pub mod store;
 
 pub use answer::{Answer, Source};
@@ -80,23 +87,31 @@ pub struct Reads<V: ManifestView>(Arc<Inner<V>>);
 
 #[derive(Debug)]
 struct Inner<V: ManifestView> {
-    client: Client,
+    client: Arc<Client>,
     settings: Settings,
     documents: Documents<V>,
-    manifests: Flights<Arc<ManifestKey>, Asked<Kept<V>>>,
-    lists: Flights<Arc<PageKey>, Asked<Arc<Page>>>,
+    manifests: Flights<(Arc<ManifestKey>, Way), Asked<Kept<V>>>,
+    lists: Flights<(Arc<PageKey>, Way), Asked<Arc<Page>>>,
     pings: Flights<Registry, PingResponse>,
     opens: Flights<Arc<BlobKey>, Opened>,
     heads: Flights<Arc<BlobKey>, Option<BlobHead>>,
     fills: Fills,
     store: Option<ContentStore>,
+    shared: Option<Shared>,
 }
 
 impl<V: ManifestView> Reads<V> {
-    /// Reads through `client`, and keeps blobs in `store`.
+    /// Reads through `client`, keeps blobs in `store`, and shares what was read through `engine`.
     #[must_use]
-    pub fn new(client: Client, settings: Settings, store: Option<ContentStore>) -> Self {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        store: Option<ContentStore>,
+        engine: Option<Engine>,
+    ) -> Self {
+        let client = Arc::new(client);
         Self(Arc::new(Inner {
+            shared: engine.map(|engine| Shared::new(engine, Arc::clone(&client))),
             client,
             documents: Documents::new(settings.memory_bytes),
             settings,
@@ -108,6 +123,28 @@ impl<V: ManifestView> Reads<V> {
             fills: Fills::default(),
             store,
         }))
+    }
+}
+
+/// How a read gets its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Way {
+    /// From the registry.
+    Registry,
+    /// From another replica if it has one that is new enough, else from the registry.
+    Replicas,
+}
+
+impl<V: ManifestView> Reads<V> {
+    /// How a call gets a response that may be as old as `configured`. Every call that lets other replicas answer allows at least
+    /// what the configuration allows, so all of them can share a read.
+    fn way(&self, configured: Duration, max_age: Option<Duration>) -> Way {
+        let least = configured.max(self.0.settings.absent);
+        let is_allowed = !configured.is_zero() && max_age.is_none_or(|max_age| max_age >= least);
+        match &self.0.shared {
+            Some(shared) if is_allowed && !shared.is_away() => Way::Replicas,
+            _ => Way::Registry,
+        }
     }
 }
 

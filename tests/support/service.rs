@@ -82,7 +82,7 @@ impl Service {
         let client = Client::new(registries, Box::new(unlisted), options.limits).unwrap();
         let policy = Policy::new(Some(names[0].clone()), HashSet::from_iter(names), allow_unlisted);
         let memory = options.streams.memory.clone();
-        let reads = Reads::new(client, options.reads, options.store);
+        let reads = Reads::new(client, options.reads, options.store, None);
         let registries = Registries::new(reads, options.callers, policy, options.streams);
         let (readiness, health) = Readiness::new().await;
         let routes = Routes::new(registries.into_server()).add_service(health);

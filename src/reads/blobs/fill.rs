@@ -26,7 +26,10 @@ use crate::{
     error::RexError,
     memory::Reservation,
     oci::Digest,
-    reads::store::{PIECE_BYTES, Staging, StagingReader},
+    reads::{
+        fleet::LeaseGuard,
+        store::{PIECE_BYTES, Staging, StagingReader},
+    },
 };
 
 /// The bytes of a step, as many as a caller's chunk has by default.
@@ -84,11 +87,14 @@ enum Outcome {
     Ended(Box<Blob>),
 }
 
-struct Source {
-    blob: Blob,
+/// Where the bytes of a fill come from, and where they go.
+pub(super) struct Source {
+    pub(super) blob: Blob,
     /// Where pieces go; `None` for a small blob that stays in memory.
-    staging: Option<Staging>,
-    keep: Option<Keep>,
+    pub(super) staging: Option<Staging>,
+    pub(super) keep: Option<Keep>,
+    /// Keeps the other replicas waiting until the blob is in the store, or will not be.
+    pub(super) lease: Option<LeaseGuard>,
 }
 
 /// What a reader finds at its position.
@@ -116,28 +122,26 @@ impl fmt::Debug for Fill {
 impl Fill {
     /// Fetches a blob of this size that has been opened as a whole.
     pub(super) fn new(
-        blob: Blob,
+        source: Source,
         size: u64,
-        staging: Option<Staging>,
-        keep: Option<Keep>,
         memory: Reservation,
         call: Arc<CallContext>,
     ) -> Arc<Self> {
-        let now = Instant::now();
+        let (now, blob) = (Instant::now(), &source.blob);
+        let (digest, media_type) = (blob.digest().clone(), blob.media_type().to_owned());
         let state = State {
             chunks: VecDeque::new(),
             begin: 0,
             received: 0,
-            staged: staging.as_ref().map(Staging::reader),
+            staged: source.staging.as_ref().map(Staging::reader),
             outcome: Outcome::Running,
             step: None,
             moved: now,
             resumes: 0,
             origin: blob.again(BlobRange::default(), Arc::clone(&call)),
-            source: None,
+            source: Some(source),
         };
-        let (digest, media_type) = (blob.digest().clone(), blob.media_type().to_owned());
-        let state = Mutex::new(State { source: Some(Source { blob, staging, keep }), ..state });
+        let state = Mutex::new(state);
         Arc::new(Self { digest, media_type, size, opened: now, call, state, _memory: memory })
     }
 
@@ -328,8 +332,9 @@ impl Source {
             return;
         }
         // An upload to a bucket takes a while, and its readers do not wait for it. Until it is complete, the fill serves new readers.
-        let fill = Arc::clone(fill);
+        let (fill, lease) = (Arc::clone(fill), self.lease.take());
         tokio::spawn(async move {
+            let _until_published = lease;
             if let Err(error) = staging.publish(&fill.media_type).await {
                 tracing::debug!(digest = %fill.digest, %error, "the blob is not kept");
             }

@@ -13,6 +13,8 @@ use crate::{client::Blob, reads::keys::BlobKey};
 pub(in crate::reads) enum Opened {
     /// All of them follow one fetch.
     Shared(Arc<Fill>),
+    /// Another replica has put it into the store.
+    Stored,
     /// It is too large: the call that opened it reads it, and the others open their own.
     Alone(Arc<Mutex<Option<Blob>>>),
 }

@@ -5,6 +5,7 @@
 //! | `fill`, `fills` | a blob that is being fetched once, for all who read it, and all of them |
 //! | `follower` | one reader of it |
 //! | `kept` | a reader of a blob that is kept |
+//! | `access` | what this replica and the others know about a blob |
 //! | `read` | a blob as its caller reads it |
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use self::{
-    fill::{FILL_BYTES, Fill},
+    fill::{FILL_BYTES, Fill, Source as FillSource},
     follower::Follower,
     kept::{KeptRead, Place},
 };
@@ -24,6 +25,7 @@ use super::{
     flight::Join,
     freshness::{Freshness, is_no_response},
     keys::BlobKey,
+    shared::Turn,
     store::PIECE_BYTES,
 };
 use crate::{
@@ -32,6 +34,7 @@ use crate::{
     oci::Digest,
 };
 
+mod access;
 mod fill;
 mod fills;
 mod follower;
@@ -106,6 +109,10 @@ impl<V: ManifestView> Reads<V> {
         let (opened, joined) = self.0.opens.join(key, Join::Any, &call, refusal, open).await;
         match opened? {
             Opened::Shared(fill) => Ok(Answer::new(follow(key, fill, range, call)?, Source::Miss)),
+            Opened::Stored => match self.kept_blob(key, None, range, &call).await {
+                Some(answer) => answer,
+                None => self.alone(key, range, call).await,
+            },
             Opened::Alone(_) if joined => self.alone(key, range, call).await,
             Opened::Alone(blob) => {
                 let blob = blob.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -118,28 +125,29 @@ impl<V: ManifestView> Reads<V> {
     }
 
     async fn open(&self, key: &Arc<BlobKey>, call: Arc<CallContext>) -> Result<Opened, RexError> {
+        if let Some(absent) = self.shared_absence(key).await {
+            return Err(absent);
+        }
+        let lease = match self.fill_turn(key, &call).await {
+            Turn::Taken(()) => return Ok(Opened::Stored),
+            Turn::Own(lease) => lease,
+        };
         let (documents, asked) = (&self.0.documents, Instant::now());
         let BlobKey { target, digest, .. } = &**key;
         let opened = self.0.client.blob(target, digest, BlobRange::default(), Arc::clone(&call)).await;
         let blob = match opened {
             Ok(blob) => blob,
             Err(error) => {
-                match &error {
-                    RexError::NotFound { .. } => {
-                        documents.keep_blob_absence(key, &error, asked, self.0.settings.absent).await;
-                    }
-                    RexError::Authentication { .. } => documents.forget_blob_state(key).await,
-                    _ => {}
-                }
+                self.forget_access(key, &error, asked).await;
                 return Err(error);
             }
         };
         let state = BlobState::Present { media_type: blob.media_type().into(), size: blob.size() };
-        documents.keep_blob_state(key, state, asked).await;
+        self.keep_access(key, state, asked).await;
         let alone = |blob| Opened::Alone(Arc::new(Mutex::new(Some(blob))));
         let Some(size) = blob.size() else { return Ok(alone(blob)) };
         let staging = match &self.0.store {
-            Some(store) => store.begin(digest, Some(size)).await,
+            Some(store) => store.begin(&key.stored_name(), Some(size)).await,
             None => None,
         };
         let is_small = size <= SMALL_BYTES;
@@ -155,7 +163,7 @@ impl<V: ManifestView> Reads<V> {
             };
             Box::new(keep) as fill::Keep
         });
-        let fill = Fill::new(blob, size, staging, keep, memory, call);
+        let fill = Fill::new(FillSource { blob, staging, keep, lease }, size, memory, call);
         self.0.fills.insert(key, &fill);
         Ok(Opened::Shared(fill))
     }
@@ -173,7 +181,11 @@ impl<V: ManifestView> Reads<V> {
         let place_size = place.size();
         let stale_if_error = settings.stale_if_error(&key.target.registry);
         let freshness = Freshness::new(None, settings.access_check, settings.access_check, stale_if_error);
-        let known = match state {
+        let shared = match state {
+            Some((_, asked)) if freshness.allows(asked.elapsed()) => None,
+            _ => self.shared_access(key).await,
+        };
+        let known = match shared.as_ref().or(state) {
             Some((BlobState::Present { media_type, .. }, asked)) => Some((media_type, asked.elapsed())),
             _ => None,
         };
@@ -206,37 +218,13 @@ impl<V: ManifestView> Reads<V> {
         }
     }
 
-    /// Asks the registry whether the credential may read the blob.
-    async fn access(
-        &self,
-        key: &Arc<BlobKey>,
-        call: &Arc<CallContext>,
-    ) -> Result<Option<BlobHead>, RexError> {
-        let ask = |call: Arc<CallContext>| {
-            let (reads, key) = (self.clone(), Arc::clone(key));
-            async move {
-                let asked = Instant::now();
-                let head = reads.0.client.blob_head(&key.target, &key.digest, call).await?;
-                if let Some(head) = &head {
-                    let media_type = head.media_type.as_deref().unwrap_or(OCTETS).into();
-                    let state = BlobState::Present { media_type, size: head.size };
-                    reads.0.documents.keep_blob_state(&key, state, asked).await;
-                }
-                Ok(head)
-            }
-            .boxed()
-        };
-        let refusal = || self.0.client.pause(&key.target.registry, Some(&key.target.repository));
-        self.0.heads.join(key, Join::Any, call, refusal, ask).await.0
-    }
-
     /// Where the blob is kept.
     async fn place(&self, key: &Arc<BlobKey>, range: BlobRange, call: &Arc<CallContext>) -> Option<Place> {
         let BlobKey { target, digest, .. } = &**key;
         if let Some(content) = self.0.documents.blob(&target.registry, digest).await {
             return Some(Place::Memory(content));
         }
-        let kept = self.0.store.as_ref()?.get(digest).await?;
+        let kept = self.0.store.as_ref()?.get(&key.stored_name()).await?;
         if kept.is_shared() && range != BlobRange::default() {
             // Others can write a bucket, and only the digest of the whole blob would show it.
             return None;

@@ -114,6 +114,12 @@ impl Engine {
         FleetSettings { pauses: self.pauses(), budget }
     }
 
+    /// Whether it is known that the engine is away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.link.is_away()
+    }
+
     /// What became of all operations so far.
     #[must_use]
     pub fn counts(&self) -> EngineCounts {

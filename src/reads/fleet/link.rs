@@ -96,6 +96,11 @@ impl Link {
         self.task.get_or_init(|| tokio::spawn(keep_connected(Arc::clone(&self.shared))).abort_handle());
     }
 
+    /// Whether it is known that there is no session.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Away)
+    }
+
     /// Opens a session of its own, for a check that wants the reason of a failure.
     pub(super) async fn open_session(&self) -> Result<Arc<Session>, String> {
         let Shared { address, sign_in, probe, .. } = &*self.shared;

@@ -1,7 +1,7 @@
-//! The content store: verified blobs, kept by digest in a directory or a bucket.
+//! The content store: verified blobs in a directory or a bucket.
 //!
-//! A blob is written to a staging file while its digest is computed, and published under its digest only after it matched: by
-//! a rename, or by completing an upload. A crash leaves nothing that can be read. Each piece of 1 MiB that is read is compared
+//! Each has a name of the form of a digest, which the store only compares. A blob is written to a staging file while its own
+//! digest is computed, and published only after that matched: by a rename, or by completing an upload. A crash leaves nothing that can be read. Each piece of 1 MiB that is read is compared
 //! with a checksum that was made when it was written (`footer` describes the format); a blob that differs is deleted and read
 //! from its registry again.
 //!
@@ -113,7 +113,13 @@ impl ContentStore {
         }
     }
 
-    /// The blob of this digest. `None` if it is absent or damaged, or if the store fails.
+    /// Whether other replicas have the same store.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend.place, Place::Bucket { .. })
+    }
+
+    /// The blob of this name. `None` if it is absent or damaged, or if the store fails.
     pub async fn get(&self, digest: &Digest) -> Option<KeptBlob> {
         let backend = &self.backend;
         if !backend.reading.admits() {
