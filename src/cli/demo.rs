@@ -14,6 +14,7 @@ use super::{
     memory_limits,
     output::print,
     serve::{assemble, stop_signal},
+    wiring,
 };
 use crate::{
     config::{Config, Flags, Sources},
@@ -52,7 +53,8 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failure> {
     };
     let address = listener.local_addr().map_err(Failure::failed)?;
     let memory = memory_limits::choose(&config.limits).budget();
-    let server = assemble(&config, memory, listener, None).await?;
+    let registries = wiring::registries(&config, memory.clone())?;
+    let server = assemble(&config, registries, memory, listener, None).await?;
     let stop = stop_signal()?;
     let (finish, finished) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async move {

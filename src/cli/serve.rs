@@ -11,13 +11,16 @@ use tonic::service::Routes;
 use super::{config_args::ConfigArgs, failure::Failure, memory_limits, wiring};
 use crate::{
     config::{CallerIdentity, Config, Tls},
-    grpc::proto,
+    grpc::{Registries, proto},
     memory::MemoryBudget,
     server::{Readiness, Server, add_reflection, tls},
 };
 
 pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     let config = wiring::load(args)?.config;
+    let memory = memory_limits::choose(&config.limits);
+    // Before the listener: nobody connects to a service that cannot start.
+    let registries = wiring::registries(&config, memory.budget())?;
     let listener = bind(config.listen, "listen").await?;
     let ops = match config.ops_listen {
         Some(address) => Some(bind(address, "ops_listen").await?),
@@ -31,8 +34,7 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let address = listener.local_addr().map_err(Failure::failed)?;
     let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose().map_err(Failure::failed)?;
-    let memory = memory_limits::choose(&config.limits);
-    let server = assemble(&config, memory.budget(), listener, ops).await?;
+    let server = assemble(&config, registries, memory.budget(), listener, ops).await?;
     tracing::info!(
         listen = %address,
         ops_listen = ops_address.map(tracing::field::display),
@@ -56,12 +58,12 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
 /// The service with health and reflection, on a listener.
 pub(super) async fn assemble(
     config: &Config,
+    registries: Registries,
     memory: MemoryBudget,
     listener: TcpListener,
     ops: Option<TcpListener>,
 ) -> Result<Server, Failure> {
     let (readiness, health) = Readiness::new().await;
-    let registries = wiring::registries(config, memory.clone())?;
     let routes = Routes::new(registries.into_server()).add_service(health);
     let routes = add_reflection(routes, proto::DESCRIPTORS).map_err(Failure::failed)?;
     Ok(Server {

@@ -81,9 +81,7 @@ impl<V: ManifestView> Reads<V> {
         self.0.documents.keep_state(key, state.clone(), asked).await;
         let age = asked.elapsed();
         match state {
-            State::Absent(error) => {
-                self.0.settings.absent(None).allows(age).then(|| Err((*error).clone()))
-            }
+            State::Absent(error) => self.0.settings.absent(None).allows(age).then(|| Err((*error).clone())),
             State::Present { digest, media_type, .. } => {
                 if age > self.configured(key) {
                     return None;
@@ -105,7 +103,8 @@ impl<V: ManifestView> Reads<V> {
     ) -> Result<(Kept<V>, Source), RexError> {
         let known = self.known(key, call).await;
         // With replicas, another one may have fetched what the tag names: a HEAD tells, and costs no pull.
-        let is_shared = shared.is_some() && way == Way::Registry && matches!(key.reference, Reference::Tag(_));
+        let is_shared =
+            shared.is_some() && way == Way::Registry && matches!(key.reference, Reference::Tag(_));
         if known.is_none() && !is_shared {
             return self.fetch(key, None, asked, call).await;
         }
@@ -168,7 +167,9 @@ impl<V: ManifestView> Reads<V> {
             }
         };
         let known_type = known.as_ref().map(|known| known.descriptor.media_type().to_string());
-        let Some(media_type) = head.media_type.or_else(|| known_type.clone()) else { return Ok(Named::Unknown) };
+        let Some(media_type) = head.media_type.or_else(|| known_type.clone()) else {
+            return Ok(Named::Unknown);
+        };
         let digest = match (&key.reference, head.digest) {
             (Reference::Digest(wanted), digest) if digest.as_ref().is_none_or(|digest| digest == wanted) => {
                 wanted.clone()

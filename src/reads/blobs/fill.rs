@@ -121,12 +121,7 @@ impl fmt::Debug for Fill {
 
 impl Fill {
     /// Fetches a blob of this size that has been opened as a whole.
-    pub(super) fn new(
-        source: Source,
-        size: u64,
-        memory: Reservation,
-        call: Arc<CallContext>,
-    ) -> Arc<Self> {
+    pub(super) fn new(source: Source, size: u64, memory: Reservation, call: Arc<CallContext>) -> Arc<Self> {
         let (now, blob) = (Instant::now(), &source.blob);
         let (digest, media_type) = (blob.digest().clone(), blob.media_type().to_owned());
         let state = State {

@@ -211,7 +211,8 @@ impl Absence {
 }
 
 fn media_type(text: String) -> Option<Arc<str>> {
-    let is_type = (1..=MAX_MEDIA_TYPE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_type =
+        (1..=MAX_MEDIA_TYPE).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     is_type.then(|| text.into())
 }
 

@@ -127,7 +127,13 @@ impl Shared {
     }
 
     /// Shares what is known about a blob, for `ttl`.
-    pub(super) async fn put_blob_state(&self, key: &BlobKey, state: &BlobState, asked: Instant, ttl: Duration) {
+    pub(super) async fn put_blob_state(
+        &self,
+        key: &BlobKey,
+        state: &BlobState,
+        asked: Instant,
+        ttl: Duration,
+    ) {
         let Some(name) = self.blob_name(key).await else { return };
         self.put(&name, &forms::write_blob(state, asked.elapsed()), ttl).await;
     }
@@ -153,7 +159,11 @@ impl Shared {
     }
 
     /// Waits for the replica that reads a page, or becomes the one.
-    pub(super) async fn page_turn<'a, T>(&self, key: &PageKey, taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send) -> Turn<T> {
+    pub(super) async fn page_turn<'a, T>(
+        &self,
+        key: &PageKey,
+        taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send,
+    ) -> Turn<T> {
         self.turn(self.page_name(key).await, taken).await
     }
 
@@ -165,7 +175,13 @@ impl Shared {
     }
 
     /// Shares the content of a digest.
-    pub(super) async fn put_content(&self, registry: &Registry, digest: &Digest, media_type: &str, content: &[u8]) {
+    pub(super) async fn put_content(
+        &self,
+        registry: &Registry,
+        digest: &Digest,
+        media_type: &str,
+        content: &[u8],
+    ) {
         let Some(name) = self.content_name(registry, digest).await else { return };
         if let Some(value) = forms::write_content(media_type, content) {
             self.put(&name, &value, CONTENT_TTL).await;
@@ -190,13 +206,21 @@ impl Shared {
     }
 
     /// Waits for the replica that fetches a blob into the store of all replicas, or becomes the one.
-    pub(super) async fn fill_turn<'a, T>(&self, key: &BlobKey, taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send) -> Turn<T> {
+    pub(super) async fn fill_turn<'a, T>(
+        &self,
+        key: &BlobKey,
+        taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send,
+    ) -> Turn<T> {
         let registry = &key.target.registry;
         let owner = self.owner(registry, None).await;
         self.turn(owner.map(|owner| owner.place(registry).fill(&key.digest)), taken).await
     }
 
-    async fn turn<'a, T>(&self, name: Option<String>, taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send) -> Turn<T> {
+    async fn turn<'a, T>(
+        &self,
+        name: Option<String>,
+        taken: impl Fn() -> BoxFuture<'a, Option<T>> + Send,
+    ) -> Turn<T> {
         let Some(name) = name else { return Turn::Own(None) };
         for _ in 0..MAX_WAITS {
             let lease = self.engine.lease(&name).await;
