@@ -137,12 +137,13 @@ enum Way {
 
 impl<V: ManifestView> Reads<V> {
     /// How a call gets a response that may be as old as `configured`. Every call that lets other replicas answer allows at least
-    /// what the configuration allows, so all of them can share a read.
+    /// what the configuration allows, so all of them can share a read. That the engine is away changes nothing here: a read that
+    /// began before it went away is shared too.
     fn way(&self, configured: Duration, max_age: Option<Duration>) -> Way {
         let least = configured.max(self.0.settings.absent);
         let is_allowed = !configured.is_zero() && max_age.is_none_or(|max_age| max_age >= least);
         match &self.0.shared {
-            Some(shared) if is_allowed && !shared.is_away() => Way::Replicas,
+            Some(_) if is_allowed => Way::Replicas,
             _ => Way::Registry,
         }
     }

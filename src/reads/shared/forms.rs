@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     client::{ETag, Listing, Page, PageToken},
     error::{At, Missing, RexError},
-    oci::{Repository, Tag},
+    oci::{Digest, Reference, Repository, Tag},
     reads::documents::{BlobState, PageState, State},
 };
 
@@ -88,10 +88,15 @@ pub(super) fn write_state(state: &State, age: Duration) -> Vec<u8> {
     write(said, age)
 }
 
-pub(super) fn read_state(value: &[u8], at: At) -> Option<(State, Duration)> {
+/// A digest names itself, whatever the engine says.
+pub(super) fn read_state(value: &[u8], reference: &Reference, at: At) -> Option<(State, Duration)> {
     read(value, at, State::Absent, |form: ManifestForm| {
+        let digest = form.digest.parse::<Digest>().ok()?;
+        if matches!(reference, Reference::Digest(wanted) if *wanted != digest) {
+            return None;
+        }
         Some(State::Present {
-            digest: form.digest.parse().ok()?,
+            digest,
             media_type: media_type(form.media_type)?,
             etag: form.etag.and_then(|etag| ETag::from_text(&etag)),
         })

@@ -93,7 +93,7 @@ impl Shared {
     pub(super) async fn state(&self, key: &ManifestKey) -> Option<(State, Instant)> {
         let name = self.manifest_name(key).await?;
         let kept = self.engine.get(&name, STATE_BYTES).await?;
-        asked(&kept, forms::read_state(&kept.value, key.at())?)
+        asked(&kept, forms::read_state(&kept.value, &key.reference, key.at())?)
     }
 
     /// Shares what a reference named. `absent` is for how long that it is absent counts.
