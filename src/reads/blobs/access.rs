@@ -18,8 +18,9 @@ use crate::{
     },
 };
 
-/// The longest wait for another replica that fetches a blob into the bucket: its reader may be slow.
-const FILL_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait for another replica that fetches a blob into the bucket, and never more than half of the time that a call
+/// has left: the other half is for reading the registry itself if the other replica fails.
+const FILL_WAIT: Duration = Duration::from_secs(60);
 
 impl<V: ManifestView> Reads<V> {
     /// Asks the registry whether the credential may read the blob.
@@ -98,6 +99,9 @@ impl<V: ManifestView> Reads<V> {
         }
         let is_stored = || async { store.get(&key.stored_name()).await.map(drop) }.boxed();
         let turn = shared.fill_turn(key, is_stored);
-        timeout_at(call.end_of_wait(FILL_WAIT), turn).await.unwrap_or(Turn::Own(None))
+        let now = Instant::now();
+        let half = call.deadline().map(|deadline| deadline.saturating_duration_since(now) / 2);
+        let wait = half.map_or(FILL_WAIT, |half| half.min(FILL_WAIT));
+        timeout_at(now + wait, turn).await.unwrap_or(Turn::Own(None))
     }
 }

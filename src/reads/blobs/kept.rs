@@ -7,7 +7,7 @@ use crate::{
     client::{Blob, BlobRange},
     error::{At, RexError},
     oci::{Digest, Verifier},
-    reads::store::{KeptBlob, PIECE_BYTES},
+    reads::store::{KeptBlob, PIECE_BYTES, PieceHashes},
 };
 
 /// Where the bytes are.
@@ -29,6 +29,16 @@ impl Place {
     }
 }
 
+/// What the digest says after a piece of a store that others can write.
+enum Hashed {
+    /// It is not known yet.
+    Unfinished,
+    /// All bytes are the blob's.
+    Genuine,
+    /// They are not.
+    Other,
+}
+
 /// A reader.
 #[derive(Debug)]
 pub(super) struct KeptRead {
@@ -44,6 +54,8 @@ pub(super) struct KeptRead {
     piece: Option<(u64, Bytes)>,
     /// Hashes a whole blob of a store that others can write: they could have put other bytes under the digest.
     verifier: Option<Verifier>,
+    /// The hashes of its pieces, which are kept if the digest matches.
+    hashes: PieceHashes,
     /// The digest of the bytes that were returned, if the store turned out to have other bytes under the digest.
     returned: Option<Digest>,
     /// Fetches the rest.
@@ -60,8 +72,12 @@ impl KeptRead {
         (offset, end): (u64, u64),
     ) -> Self {
         let size = place.size();
-        let is_shared = matches!(&place, Place::Store { kept, .. } if kept.is_shared());
-        let verifier = (is_shared && offset == 0 && end == size).then(|| Verifier::new(digest.algorithm()));
+        let is_verified = match &place {
+            Place::Memory(_) => true,
+            Place::Store { kept, .. } => kept.is_verified(),
+        };
+        let verifier =
+            (!is_verified && offset == 0 && end == size).then(|| Verifier::new(digest.algorithm()));
         Self {
             at,
             digest,
@@ -73,6 +89,7 @@ impl KeptRead {
             end,
             piece: None,
             verifier,
+            hashes: PieceHashes::default(),
             returned: None,
             rest: None,
         }
@@ -146,11 +163,19 @@ impl KeptRead {
         let piece = match self.piece.take_if(|(held, _)| *held == index) {
             Some((_, piece)) => piece,
             None => {
-                let piece = kept.piece(index).await.ok()?;
-                if !self.is_genuine(index, &piece) {
-                    tracing::warn!(digest = %self.digest, "the store has other bytes under this digest; they are deleted");
-                    kept.discard().await;
-                    return None;
+                let piece = match &self.verifier {
+                    Some(_) => kept.hashed_piece(index, &mut self.hashes).await,
+                    None => kept.piece(index).await,
+                };
+                let piece = piece.ok()?;
+                match self.hash(index, &piece) {
+                    Hashed::Unfinished => {}
+                    Hashed::Genuine => kept.keep_verified(self.hashes.clone()).await,
+                    Hashed::Other => {
+                        tracing::warn!(digest = %self.digest, "the store has other bytes under this digest; they are deleted");
+                        kept.discard().await;
+                        return None;
+                    }
                 }
                 piece
             }
@@ -161,18 +186,21 @@ impl KeptRead {
         Some(bytes)
     }
 
-    /// Hashes a piece. `false` if it is the last one and the digest does not match, so that nobody gets it.
-    fn is_genuine(&mut self, index: u64, piece: &Bytes) -> bool {
+    /// Hashes a piece. If it is the last one and the digest does not match, nobody gets it.
+    fn hash(&mut self, index: u64, piece: &Bytes) -> Hashed {
         // A piece that was dropped while its reader stalled is read again.
         let is_next = |verifier: &&mut Verifier| verifier.seen() == index * PIECE_BYTES as u64;
-        let Some(verifier) = self.verifier.as_mut().filter(is_next) else { return true };
+        let Some(verifier) = self.verifier.as_mut().filter(is_next) else { return Hashed::Unfinished };
         let before = verifier.clone();
         verifier.update(piece);
-        if verifier.seen() < self.size || verifier.clone().finish() == self.digest {
-            return true;
+        if verifier.seen() < self.size {
+            return Hashed::Unfinished;
+        }
+        if verifier.clone().finish() == self.digest {
+            return Hashed::Genuine;
         }
         self.returned = Some(before.finish());
-        false
+        Hashed::Other
     }
 
     /// A read of the registry from the position on. A whole blob is fetched again up to there, because the digest is of all bytes.

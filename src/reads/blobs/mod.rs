@@ -225,8 +225,8 @@ impl<V: ManifestView> Reads<V> {
             return Some(Place::Memory(content));
         }
         let kept = self.0.store.as_ref()?.get(&key.stored_name()).await?;
-        if kept.is_shared() && range != BlobRange::default() {
-            // Others can write a bucket, and only the digest of the whole blob would show it.
+        if !kept.is_verified() && range != BlobRange::default() {
+            // Others can write a bucket, and only the digest of the whole blob shows what is in it.
             return None;
         }
         let whole = BlobRange::default();

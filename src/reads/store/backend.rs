@@ -8,6 +8,7 @@ use super::{
     failure::Failure,
     footer::{Damage, Footer},
     health::Health,
+    pieces::Pieces,
 };
 use crate::oci::Digest;
 
@@ -27,6 +28,7 @@ pub(super) enum Place {
     /// A bucket, and the directory of blobs on their way to it.
     Bucket {
         bucket: Arc<Bucket>,
+        pieces: Pieces,
         spool: Arc<Directory>,
     },
 }
@@ -80,7 +82,8 @@ impl Backend {
                 // What went wrong is logged where it did, and the damage is noticed again.
                 let _ = removed.await;
             }
-            Place::Bucket { bucket, .. } => {
+            Place::Bucket { bucket, pieces, .. } => {
+                pieces.forget(digest).await;
                 if let Err(failure) = bucket.delete(digest).await {
                     tracing::warn!(%digest, %failure, "a damaged blob cannot be deleted");
                 }

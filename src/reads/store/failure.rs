@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::footer::Damage;
 
 /// Why something could not be read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum Failure {
     /// It was read, and it is not what was written.
     #[error("{0}")]

@@ -9,6 +9,7 @@ use super::{
     disk,
     failure::Failure,
     footer::{self, Damage, Footer},
+    pieces::{PieceHash, Verified},
     staged_file::StagedFile,
 };
 use crate::oci::Digest;
@@ -39,8 +40,20 @@ struct Kept {
 pub(super) enum Source {
     File(Arc<File>),
     Staged(Arc<StagedFile>),
-    Object,
+    /// An object of the bucket, with the hashes of its pieces if this replica has verified them.
+    Object(Option<Arc<Verified>>),
 }
+
+impl Source {
+    /// Whether the size is known, and is not this one.
+    pub(super) fn has_another_size(&self, size: u64) -> bool {
+        matches!(self, Self::Object(Some(verified)) if verified.size != size)
+    }
+}
+
+/// The hashes of the pieces of a blob, made while it is read as a whole.
+#[derive(Debug, Clone, Default)]
+pub struct PieceHashes(Vec<PieceHash>);
 
 impl KeptBlob {
     pub(super) fn new(backend: Arc<Backend>, footer: Footer, source: Source) -> Self {
@@ -71,11 +84,18 @@ impl KeptBlob {
         footer::pieces(self.size())
     }
 
-    /// Whether others than this service may have written it. The checksums find accidents; against intent, whoever reads it
-    /// must hash all of it.
+    /// Whether each piece is known to be the blob's. If not, others than this service may have written it: the checksums find
+    /// accidents, but only the digest of all bytes finds intent.
     #[must_use]
-    pub fn is_shared(&self) -> bool {
-        matches!(self.0.source, Source::Object)
+    pub fn is_verified(&self) -> bool {
+        !matches!(self.0.source, Source::Object(None))
+    }
+
+    /// Keeps the hashes of all pieces, because the digest of the blob matched. Later readers can verify each piece by itself.
+    pub async fn keep_verified(&self, PieceHashes(hashes): PieceHashes) {
+        if let Place::Bucket { pieces, .. } = &self.0.backend.place {
+            pieces.keep_verified(self.digest(), Verified { size: self.size(), hashes }).await;
+        }
     }
 
     /// Piece `index`, verified: 1 MiB of the data, less only if it is the last.
@@ -83,11 +103,20 @@ impl KeptBlob {
     /// # Errors
     /// [`PieceError`]. Then the blob is to be read from its registry.
     pub async fn piece(&self, index: u64) -> Result<Bytes, PieceError> {
+        self.hashed_piece(index, &mut PieceHashes::default()).await
+    }
+
+    /// The same, and adds the hash of an object's piece to `hashes` if it is the next one. One that is read again must have the
+    /// same hash.
+    ///
+    /// # Errors
+    /// As [`Self::piece`].
+    pub async fn hashed_piece(&self, index: u64, hashes: &mut PieceHashes) -> Result<Bytes, PieceError> {
         let Kept { backend, .. } = &*self.0;
         if index >= self.pieces() || !backend.reading.admits() {
             return Err(PieceError::Failed);
         }
-        match self.read(index).await {
+        match self.read(index, hashes).await {
             Ok(piece) => {
                 backend.reading.works();
                 Ok(piece)
@@ -108,7 +137,7 @@ impl KeptBlob {
         self.0.backend.drop_damaged(self.digest(), Damage("it has another digest")).await;
     }
 
-    async fn read(&self, index: u64) -> Result<Bytes, Failure> {
+    async fn read(&self, index: u64, hashes: &mut PieceHashes) -> Result<Bytes, Failure> {
         let Kept { backend, footer, source } = &*self.0;
         match (source, &backend.place) {
             (Source::Staged(staged), _) => staged.piece(index).await,
@@ -116,8 +145,22 @@ impl KeptBlob {
                 let (file, footer) = (Arc::clone(file), Arc::clone(footer));
                 backend.staging().disk.run(move || Ok(read_verified(&file, &footer, index))).await?
             }
-            (Source::Object, Place::Bucket { bucket, .. }) => bucket.piece(footer, index).await,
-            (Source::Object, Place::Directory(_)) => Err(Damage("there is no such object").into()),
+            (Source::Object(verified), Place::Bucket { bucket, pieces, .. }) => {
+                let digest = &footer.digest;
+                let piece = pieces.get(digest, index, bucket.piece(footer, index)).await?;
+                let index = usize::try_from(index).unwrap_or(usize::MAX);
+                if verified.as_ref().is_some_and(|verified| verified.hashes.get(index) != Some(&piece.hash)) {
+                    return Err(Damage("a piece is not the blob's").into());
+                }
+                if hashes.0.len() == index {
+                    hashes.0.push(piece.hash);
+                }
+                match hashes.0.get(index) {
+                    Some(hash) if *hash != piece.hash => Err(Damage("a piece has changed").into()),
+                    Some(_) | None => Ok(piece.content),
+                }
+            }
+            (Source::Object(_), Place::Directory(_)) => Err(Damage("there is no such object").into()),
         }
     }
 }

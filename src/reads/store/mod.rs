@@ -15,7 +15,7 @@
 //! | `bucket`, `connect` | objects of a bucket, and its client |
 //! | `backend`, `health`, `failure` | the directory or the bucket, whether it works, and why not |
 //! | `staged_file`, `staging` | a blob that is being written |
-//! | `kept` | a kept blob that is read |
+//! | `kept`, `pieces` | a kept blob that is read, and what its readers share if it is in a bucket |
 
 mod backend;
 mod bucket;
@@ -27,6 +27,7 @@ mod footer;
 mod health;
 mod index;
 mod kept;
+mod pieces;
 mod settings;
 mod staged_file;
 mod staging;
@@ -41,11 +42,13 @@ use self::{
     directory::Directory,
     disk::Disk,
     failure::Failure,
+    footer::Damage,
     kept::Source,
+    pieces::Pieces,
 };
 pub use self::{
     footer::PIECE_BYTES,
-    kept::{KeptBlob, PieceError},
+    kept::{KeptBlob, PieceError, PieceHashes},
     settings::{BucketSettings, CredentialFiles, Location, Provider, Settings},
     staging::{NotKept, Staging, StagingReader},
 };
@@ -78,6 +81,7 @@ impl ContentStore {
                 let spool_dir = bucket.spool_dir.clone().unwrap_or_else(temporary);
                 Place::Bucket {
                     bucket: Arc::new(Bucket::new(store, &bucket.prefix, settings.timeout)),
+                    pieces: Pieces::new(),
                     spool: open("cache.store.spool_dir", &spool_dir)?,
                 }
             }
@@ -129,7 +133,15 @@ impl ContentStore {
             Ok(found) => {
                 backend.reading.works();
                 let (file, footer) = found?;
-                let source = file.map_or(Source::Object, |file| Source::File(Arc::new(file)));
+                let source = match (file, &backend.place) {
+                    (Some(file), _) => Source::File(Arc::new(file)),
+                    (None, Place::Bucket { pieces, .. }) => Source::Object(pieces.verified(digest).await),
+                    (None, Place::Directory(_)) => return None,
+                };
+                if source.has_another_size(footer.size) {
+                    backend.drop_damaged(digest, Damage("it has another size than the blob")).await;
+                    return None;
+                }
                 Some(KeptBlob::new(Arc::clone(backend), footer, source))
             }
             Err(Failure::Damaged(damage)) => {

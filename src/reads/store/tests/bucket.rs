@@ -25,7 +25,7 @@ use super::{
 
 /// What a bucket does wrong.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub(super) enum Fault {
     None,
     /// Requests get no response.
     Hangs,
@@ -41,15 +41,15 @@ enum Fault {
 
 /// A bucket in memory with a fault that can be changed.
 #[derive(Debug)]
-struct Faulty {
+pub(super) struct Faulty {
     inner: InMemory,
     fault: std::sync::Mutex<Fault>,
-    requests: AtomicUsize,
+    pub(super) requests: AtomicUsize,
     aborted: Arc<AtomicUsize>,
 }
 
 impl Faulty {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: InMemory::new(),
             fault: Fault::None.into(),
@@ -58,7 +58,7 @@ impl Faulty {
         })
     }
 
-    fn set(&self, fault: Fault) {
+    pub(super) fn set(&self, fault: Fault) {
         *self.fault.lock().unwrap() = fault;
     }
 

@@ -16,13 +16,13 @@ async fn a_blob_is_read_as_it_was_written(
     let data = sample(size as u64, size);
     assert!(store.get(&digest(&data)).await.is_none());
     let published = keep(&store, &data).await;
-    assert!(!published.is_shared(), "this process wrote it");
+    assert!(published.is_verified(), "this process wrote it");
     assert_eq!(read(&published).await.unwrap(), data);
 
     let kept = store.get(&digest(&data)).await.unwrap();
     assert_eq!((kept.size(), kept.pieces()), (size as u64, size.div_ceil(MIB) as u64));
     assert_eq!((kept.media_type(), kept.digest()), ("application/octet-stream", &digest(&data)));
-    assert_eq!(kept.is_shared(), in_bucket);
+    assert_eq!(kept.is_verified(), !in_bucket);
     assert_eq!(read(&kept).await.unwrap(), data);
     assert_eq!(kept.piece(kept.pieces()).await, Err(PieceError::Failed));
 }
