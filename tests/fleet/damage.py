@@ -1,6 +1,9 @@
 """Bits of kept content are flipped, and other bytes put under a digest: noticed, fetched again, never delivered."""
 
+import os
+import pathlib
 import random
+import time
 
 from blobs import Read
 from readers import Reader, read, read_blobs
@@ -12,6 +15,7 @@ COUNT = 125
 SIZE = 8 * MIB
 PIECES = COUNT * SIZE // MIB
 AT_ONCE = 25
+UPLOAD_SECONDS = 120
 
 
 def check(facts, options):
@@ -47,13 +51,26 @@ class _Sum:
 
 def _content_files(files):
     """Files that can hold a blob, or a part of one."""
-    return sorted(path for path in files.rglob("*") if path.is_file() and path.stat().st_size >= MIB)
+    found = []
+    # Unlike `rglob`, this bears that uploads end meanwhile, whose parts are in hidden folders.
+    for folder, folders, names in os.walk(files):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [pathlib.Path(folder) / name for name in names]
+    return sorted(path for path in found if path.stat().st_size >= MIB)
+
+
+def _wait_for_uploads(files):
+    """A bucket has a blob only when its upload has ended; until then the replica reads its own file."""
+    end = time.monotonic() + UPLOAD_SECONDS
+    while len(_content_files(files)) < COUNT and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def _flip(facts, fleet, name, files, blobs):
     _read_all(fleet, blobs)
     kept = Read(fleet, lambda: _read_all(fleet, blobs))
     facts.check(f"{name}: {PIECES} pieces are kept", kept.good and not kept.sent, kept)
+    _wait_for_uploads(files)
     fleet.restart(fleet.replicas[0])  # nothing is in its memory
     chance, flipped = random.Random(1), 0
     for path in _content_files(files):

@@ -130,6 +130,12 @@ impl KeptRead {
         }
     }
 
+    /// Reads the first piece. `false` if the store does not have it.
+    pub(super) async fn begin(&mut self) -> bool {
+        // Of no bytes: the piece stays for the first read.
+        self.position == self.end || self.kept(0).await.is_some()
+    }
+
     /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: no piece is lost.
     pub(super) async fn next(&mut self, max: usize) -> Result<Option<Bytes>, RexError> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);

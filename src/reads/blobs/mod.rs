@@ -176,6 +176,23 @@ impl<V: ManifestView> Reads<V> {
         range: BlobRange,
         call: &Arc<CallContext>,
     ) -> Option<Result<Answer<BlobRead>, RexError>> {
+        let mut answer = self.found_blob(key, state, range, call).await?;
+        // What the store cannot give is fetched for all who read it, and kept again.
+        if let Ok(answer) = &mut answer
+            && !answer.value.begin().await
+        {
+            return None;
+        }
+        Some(answer)
+    }
+
+    async fn found_blob(
+        &self,
+        key: &Arc<BlobKey>,
+        state: Option<&(BlobState, Instant)>,
+        range: BlobRange,
+        call: &Arc<CallContext>,
+    ) -> Option<Result<Answer<BlobRead>, RexError>> {
         let settings = &self.0.settings;
         let place = self.place(key, range, call).await?;
         let place_size = place.size();

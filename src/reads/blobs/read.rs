@@ -111,6 +111,14 @@ impl BlobRead {
         }
     }
 
+    /// Reads the first piece if the blob is kept. `false` if the store does not have it, so that the blob has to be fetched.
+    pub(super) async fn begin(&mut self) -> bool {
+        match &mut self.0 {
+            From::Registry(_) | From::Fill(_) => true,
+            From::Kept(read) => read.begin().await,
+        }
+    }
+
     /// The next piece, of at most `max` bytes; `None` at the end. Cancel safe: no piece is lost.
     pub async fn next(&mut self, max: usize) -> Result<Option<Bytes>, RexError> {
         match &mut self.0 {

@@ -25,6 +25,7 @@ use super::{
     disk::{self, Disk},
     footer::{Damage, End, FIRST_READ, Footer},
     index::Index,
+    staged_file::is_full,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -51,13 +52,19 @@ pub(super) enum Opened {
 }
 
 impl Directory {
-    /// Creates what is missing of the directory and checks that files can be written. Blocks.
+    /// Creates what is missing of the directory and checks that files can be written, unless the disk is full. Blocks.
     pub(super) fn open(path: &Path, max_bytes: u64, disk: Disk) -> io::Result<Self> {
         let root = path.join("v1");
-        create_folder(&root.join("staging"))?;
+        let folder = create_folder(&root.join("staging"));
         let directory = Self { root, disk, index: Mutex::new(Index::new(max_bytes)), create: create_locked };
-        directory.probe()?;
-        Ok(directory)
+        match folder.and_then(|()| directory.probe()) {
+            // Blobs that are there can be read, and more are kept when there is room again.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(directory = %path.display(), "the disk of the content store is full");
+                Ok(directory)
+            }
+            ready => ready.map(|()| directory),
+        }
     }
 
     #[cfg(test)]
