@@ -6,7 +6,10 @@ use std::{io::Write as _, net::SocketAddr, sync::Arc, time::Instant};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt as _;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Response,
+    transport::{Channel, Endpoint},
+};
 
 use super::{
     connection::status_failure,
@@ -111,6 +114,7 @@ impl Tour {
         self.catalog().await?;
         self.tags().await?;
         let layer = self.manifests().await?;
+        self.manifest_again().await?;
         self.blob(layer).await
     }
 
@@ -163,7 +167,7 @@ impl Tour {
             "GetManifest",
             &format!(r#"{{"registry":"{REGISTRY}","repository":"{APP}","reference":"v1"}}"#),
         )?;
-        let index = self.manifest("").await?;
+        let index = self.manifest("", None).await?.into_inner();
         if let Some(Manifest::ImageIndex(view)) = &index.manifest {
             print(&format!("  an index for {} platforms\n", view.manifests.len()))?;
             for entry in &view.manifests {
@@ -183,7 +187,7 @@ impl Tour {
             r#"{{"registry":"{REGISTRY}","repository":"{APP}","reference":"v1","platform":"linux/arm64"}}"#
         );
         self.show("GetManifest", &picked)?;
-        let image = self.manifest("linux/arm64").await?;
+        let image = self.manifest("linux/arm64", None).await?.into_inner();
         let Some(Manifest::ImageManifest(view)) = image.manifest else {
             return Err(Failure::Failed("the sample's index has no image for linux/arm64".to_owned()));
         };
@@ -195,15 +199,33 @@ impl Tour {
         largest.ok_or_else(|| Failure::Failed("the sample's image has no layers".to_owned()))
     }
 
-    async fn manifest(&mut self, platform: &str) -> Result<GetManifestResponse, Failure> {
+    /// Reads the same manifest once more, and says what that cost.
+    async fn manifest_again(&mut self) -> Result<(), Failure> {
+        let again =
+            format!(r#"{{"registry":"{REGISTRY}","repository":"{APP}","reference":"v1","max_age":"60s"}}"#);
+        self.show("GetManifest", &again)?;
+        let answer = self.manifest("", Some(60)).await?;
+        let text =
+            |key: &str| answer.metadata().get(key).and_then(|value| value.to_str().ok()).unwrap_or("?");
+        let (source, age) = (text("rexd-cache"), text("rexd-age"));
+        let how = if source == "hit" { "without the registry" } else { "from the registry" };
+        print(&format!("  the same index, {how} (rexd-cache: {source}, rexd-age: {age})\n"))
+    }
+
+    async fn manifest(
+        &mut self,
+        platform: &str,
+        max_age: Option<i64>,
+    ) -> Result<Response<GetManifestResponse>, Failure> {
         let request = GetManifestRequest {
             registry: REGISTRY.to_owned(),
             repository: APP.to_owned(),
             reference: "v1".to_owned(),
             platform: platform.to_owned(),
+            max_age: max_age.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
             ..GetManifestRequest::default()
         };
-        Ok(self.client.get_manifest(request).await.map_err(status_failure)?.into_inner())
+        self.client.get_manifest(request).await.map_err(status_failure)
     }
 
     async fn blob(&mut self, layer: ContentDescriptor) -> Result<(), Failure> {
