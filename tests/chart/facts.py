@@ -2,11 +2,13 @@
 
 import copy
 import json
+import pathlib
+import tempfile
 
 import kubernetes_validate.utils as kubernetes_validate
 import pod_security
 import yaml
-from rendered import CHART, command, objects_of, one, pods, problem_of, schema_problems, template
+from rendered import CHART, ROOT, command, config_of, files_of, objects_of, one, pods, problem_of, schema_problems, template
 from report import check
 
 # AWS and most clouds, ECS and EKS pods, Alibaba; over IPv6 AWS, EKS pods and Google.
@@ -115,3 +117,84 @@ def check_variants():
     text = json.loads(notes.stdout)["info"]["notes"] if notes.returncode == 0 else ""
     check("NOTES.txt renders", problem_of(notes))
     fact("NOTES.txt shows grpcurl lines for health, description and Ping", text.count("grpcurl -plaintext") == 3)
+
+
+def check_cache(binary):
+    def rendered(case, *arguments):
+        return objects_of(template("-f", CHART / "ci" / f"{case}-values.yaml", *arguments).stdout)
+
+    def server(objects):
+        return one(objects, "Deployment")["spec"]["template"]["spec"]
+
+    def volume(objects):
+        return next(volume for volume in server(objects)["volumes"] if volume["name"] == "cache")
+
+    def store(objects):
+        return yaml.safe_load(config_of(objects))["cache"]["store"]
+
+    for case in ("directory", "ephemeral", "emptydir", "fleet", "bucket-role"):
+        mounts = server(rendered(case))["containers"][0]["volumeMounts"]
+        mount = next(mount for mount in mounts if mount["name"] == "cache")
+        fact(f"{case}: the volume of the store can be written", not mount.get("readOnly"))
+        folder = store(rendered(case)).get("spool_dir") or store(rendered(case))["url"].removeprefix("file://")
+        fact(f"{case}: the volume is mounted where the service writes", folder == mount["mountPath"])
+    fact("emptyDir has a limit", volume(rendered("emptydir"))["emptyDir"]["sizeLimit"] == "512Mi")
+    fact("config.cache.store.max_bytes is used", store(rendered("emptydir"))["max_bytes"] == 256 << 20)
+    most = store(rendered("ephemeral"))["max_bytes"] / (100 << 30)
+    check("without it the service uses nine tenths of the volume", "" if 0.89 < most <= 0.9 else most)
+    spool = volume(rendered("fleet"))["emptyDir"]["sizeLimit"]
+    fact("blobs on their way to a bucket are in a bounded emptyDir", spool == "5Gi" and store(rendered("fleet"))["max_bytes"] < 5 << 30)
+    directory = rendered("directory")
+    claim = one(directory, "PersistentVolumeClaim")
+    fact(
+        "the Deployment uses the chart's claim",
+        volume(directory)["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"],
+    )
+    fact("with a claim, an update ends the old pod first", one(directory, "Deployment")["spec"]["strategy"] == {"type": "Recreate"})
+    existing = rendered("directory", "--set", "cache.store.existingClaim=mine")
+    fact(
+        "with an existing claim the chart makes none",
+        volume(existing)["persistentVolumeClaim"]["claimName"] == "mine"
+        and not any(item["kind"] == "PersistentVolumeClaim" for item in existing),
+    )
+    template_of = volume(rendered("ephemeral"))["ephemeral"]["volumeClaimTemplate"]["spec"]
+    fact("an ephemeral claim has the size", template_of["resources"]["requests"]["storage"] == "100Gi")
+
+    def ports(case):
+        egress = one(rendered(case), "NetworkPolicy")["spec"]["egress"]
+        return [({entry["port"] for entry in rule["ports"]}, rule.get("to")) for rule in egress[2:]]
+
+    data = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}]
+    check("the NetworkPolicy opens the ports of the engine and of the endpoint", "" if ports("fleet") == [({6380, 9000}, data)] else ports("fleet"))
+    role = ports("bucket-role")
+    expected = [
+        ({26379, 6379}, None),
+        ({80}, [{"ipBlock": {"cidr": "169.254.169.254/32"}}]),
+        ({988}, [{"ipBlock": {"cidr": "169.254.169.252/32"}}]),
+    ]
+    check("the NetworkPolicy opens Sentinels and server, and GKE's metadata server for a bucket's role", "" if role == expected else role)
+    identity = ports("bucket-pod-identity")
+    check(
+        "the NetworkPolicy opens the agent of EKS Pod Identity for a bucket's role",
+        "" if identity == [({80}, [{"ipBlock": {"cidr": "169.254.170.23/32"}}])] else identity,
+    )
+    with_secret = template("-f", CHART / "ci" / "bucket-role-values.yaml", "--set", "cache.store.secret.name=login").stdout
+    fact("with a Secret for the bucket, no metadata address is open", "cidr: 169.254.169.254/32" not in with_secret)
+    if binary:
+        check("fleet: the service accepts the rendered configuration with its files", accepted(binary, rendered("fleet")))
+        broken = rendered("fleet", "--set", "cache.shared.url=rediss://valkey.data:99999")
+        fact("the service refuses an engine on a port that cannot be", accepted(binary, broken))
+
+
+def accepted(binary, objects):
+    """What `check-config` says when the files of Secrets and ConfigMaps are in a directory."""
+    text = config_of(objects)
+    root = (ROOT / "tests" / "support" / "roots" / "root.pem").read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in files_of(yaml.safe_load(text)):
+            path = pathlib.Path(folder + name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(root if name.endswith(".crt") else "canary")
+        config = pathlib.Path(folder) / "config.yaml"
+        config.write_text(text.replace("/var/run/rexd", f"{folder}/var/run/rexd"))
+        return problem_of(command(binary, "check-config", "--config", config))

@@ -11,6 +11,7 @@ Values that contradict each other, which a schema cannot detect. Each message sa
 {{- include "rexd.checkTls" . }}
 {{- include "rexd.checkCaBundles" . }}
 {{- include "rexd.checkCallers" . }}
+{{- include "rexd.checkCache" . }}
 {{- include "rexd.checkScaling" . }}
 {{- include "rexd.checkRoutes" . }}
 {{- end }}
@@ -51,9 +52,11 @@ Only limits in Mi and Gi are checked. */}}
 {{- if regexMatch "^[0-9]+(Mi|Gi)$" $memory }}
 {{- $limit := mul (regexFind "^[0-9]+" $memory | atoi) (get $mebi (regexFind "[MG]i$" $memory)) }}
 {{- $budget := dig "limits" "memory_bytes" 0 .Values.config | int64 }}
-{{- $least := add (div (add $budget 1048575) 1048576) 64 }}
-{{- if and $budget (lt $limit $least) }}
-{{- fail (printf "resources.limits.memory is %s, too little for config.limits.memory_bytes of %d plus 64 MiB: set it to %dMi or more, or lower config.limits.memory_bytes" $memory $budget $least) }}
+{{- $half := mul $limit 524288 | int64 }}
+{{- $kept := dig "cache" "memory_bytes" 67108864 .Values.config | int64 }}
+{{- $least := add (div (add ($budget | default $half) $kept 1048575) 1048576) 64 }}
+{{- if and (or $budget (dig "cache" "memory_bytes" 0 .Values.config)) (lt $limit $least) }}
+{{- fail (printf "resources.limits.memory is %s, too little for %d MiB of calls (config.limits.memory_bytes), %d MiB that are kept (config.cache.memory_bytes) and 64 MiB: set it to %dMi or more, or lower one of the keys" $memory (div ($budget | default $half) 1048576) (div $kept 1048576) $least) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -78,6 +81,8 @@ Only limits in Mi and Gi are checked. */}}
 {{- $key := get $keys $name }}
 {{- if regexMatch "^REXD_TLS(__|$)" $name }}
 {{- $key = "tls" }}
+{{- else if regexMatch "^REXD_CACHE(__STORE|__SHARED|__MEMORY_BYTES|$)" $name }}
+{{- $key = "cache" }}
 {{- end }}
 {{- if $key }}
 {{- fail (printf "extraEnv sets %s, which the chart does not read: set config.%s instead" .name $key) }}

@@ -34,6 +34,7 @@ configuration.
 {{- end }}
 {{- $_ := set $config "tls" $tls }}
 {{- end }}
+{{- include "rexd.setCache" (dict "root" . "config" $config) }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -114,6 +115,9 @@ otherwise it would read registries anonymously.
   {{- include "rexd.caVolumeSource" . | nindent 2 }}
 {{- end }}
 {{- end }}
+{{- with include "rexd.cacheVolumes" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ tpl (toYaml .) $ }}
 {{- end }}
@@ -147,6 +151,9 @@ otherwise it would read registries anonymously.
   mountPath: /var/run/rexd/client-ca
   readOnly: true
 {{- end }}
+{{- end }}
+{{- with include "rexd.cacheMounts" . | trim }}
+{{ . }}
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
 {{ tpl (toYaml .) $ }}
