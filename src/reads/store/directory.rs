@@ -22,10 +22,9 @@ use std::{
 };
 
 use super::{
-    disk::{self, Disk},
+    disk::{self, Disk, is_full},
     footer::{Damage, End, FIRST_READ, Footer},
     index::Index,
-    staged_file::is_full,
 };
 use crate::oci::{Algorithm, Digest};
 

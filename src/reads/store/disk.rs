@@ -77,3 +77,8 @@ pub(super) fn read(file: &File, offset: u64, length: usize) -> io::Result<Bytes>
 pub(super) fn write(file: &File, offset: u64, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, offset)
 }
+
+/// Whether there is no room for more.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

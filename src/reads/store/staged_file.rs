@@ -63,7 +63,7 @@ impl StagedFile {
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         for _ in 0..EVICTIONS_FOR_A_PIECE {
             match disk::write(&self.file, offset, bytes) {
-                Err(error) if is_full(&error) && self.directory.evict() => {}
+                Err(error) if disk::is_full(&error) && self.directory.evict() => {}
                 written => return written,
             }
         }
@@ -88,8 +88,4 @@ impl StagedFile {
             Err(Damage("the checksum of a piece does not match").into())
         }
     }
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use super::{
     backend::{Backend, Place},
     directory::Directory,
-    disk::Disk,
+    disk::{Disk, is_full},
     failure::Failure,
     footer::{Damage, MAX_PIECES, PIECE_BYTES},
     kept::{KeptBlob, PieceError, Source},
-    staged_file::{StagedFile, is_full},
+    staged_file::StagedFile,
 };
 use crate::oci::Digest;
 
