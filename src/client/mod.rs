@@ -39,7 +39,7 @@ mod unlisted_registries;
 pub use crate::{
     auth::{AuthScheme, CredentialId, CredentialSource},
     http::{
-        BudgetedRequest, CallContext, ClientCertificate, FleetPermit, FleetSettings, Proxy,
+        BudgetedRequest, CallContext, ClientCertificate, FleetPermit, FleetSettings, Proxy, RequestCount,
         Settings as HttpSettings, SetupError, Share, SharedBudget, SharedPauses, egress::Origin,
     },
     upstream::Settings,
@@ -80,6 +80,17 @@ pub enum Listing {
     Catalog(Registry),
     /// The tags of a repository.
     Tags(Target),
+}
+
+impl Listing {
+    /// The registry, and the repository if the list is one of its tags.
+    #[must_use]
+    pub fn place(&self) -> (&Registry, Option<&Repository>) {
+        match self {
+            Self::Catalog(registry) => (registry, None),
+            Self::Tags(target) => (&target.registry, Some(&target.repository)),
+        }
+    }
 }
 
 /// A client of the OCI Distribution API for a set of registries.

@@ -16,6 +16,7 @@ use crate::{
     oci::{Digest, ParseError, Reference, Registry, Repository},
     policy::{Caller, Policy, Resource},
     reads::ManifestOptions,
+    telemetry::CallRecord,
 };
 
 /// The default and the largest number of entries in a page (AIP-158).
@@ -43,8 +44,10 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// What the client is told about the call.
-    pub(super) fn context(&self, deadline: Deadline) -> CallContext {
-        CallContext::new(deadline.instant(), self.share, self.memory.clone())
+    pub(super) fn context(&self, deadline: Deadline, record: &CallRecord) -> CallContext {
+        let context = CallContext::new(deadline.instant(), self.share, self.memory.clone());
+        record.requests(context.requests());
+        context
     }
 
     pub(super) fn ping(&self, request: &proto::PingRequest) -> Result<Registry, RexError> {

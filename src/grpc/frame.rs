@@ -13,7 +13,6 @@ use futures_util::{Stream, stream};
 use oci_spec::image::MediaType;
 use tokio::sync::Mutex;
 use tonic::Status;
-use tracing::Span;
 
 use super::{
     admission::StreamPermit,
@@ -22,7 +21,9 @@ use super::{
     proto, status,
     wire::{Framed, chunk, message},
 };
-use crate::{error::RexError, memory::bytes_with_permit, reads::BlobRead, server::Shutdown, telemetry};
+use crate::{
+    error::RexError, memory::bytes_with_permit, reads::BlobRead, server::Shutdown, telemetry::CallRecord,
+};
 
 /// The stream type that the generated code requires. No message passes through it.
 pub(super) type UnusedStream = stream::Empty<Result<proto::StreamBlobResponse, Status>>;
@@ -35,8 +36,7 @@ pub(super) struct BlobMessages {
     chunk_bytes: usize,
     deadline: Deadline,
     shutdown: Option<Shutdown>,
-    /// The span of the call.
-    span: Span,
+    record: CallRecord,
     next: Next,
     permits: Arc<(StreamPermit, CallPermit)>,
 }
@@ -88,11 +88,11 @@ impl BlobMessages {
         permits: (StreamPermit, CallPermit),
         deadline: Deadline,
         shutdown: Option<Shutdown>,
+        record: CallRecord,
     ) -> Self {
         let shared = Arc::new(Shared { blob: Mutex::new(blob), steps: AtomicU64::new(0) });
-        let span = Span::current();
         let permits = Arc::new(permits);
-        Self { shared, offset, chunk_bytes, deadline, shutdown, span, next: Next::Header, permits }
+        Self { shared, offset, chunk_bytes, deadline, shutdown, record, next: Next::Header, permits }
     }
 
     /// The state that the stream's watchdog needs.
@@ -100,14 +100,22 @@ impl BlobMessages {
         Arc::clone(&self.shared)
     }
 
-    /// The messages, up to the trailer or to the status that ends the stream. A stream that ends without its trailer is
-    /// logged in the span of its call.
+    /// The messages, up to the trailer or to the status that ends the stream, and with it the call.
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Framed, Status>> {
         stream::try_unfold(self, |mut messages| async move {
-            let next = messages.next_message().await.inspect_err(|status| {
-                telemetry::stream_failed(&messages.span, status);
-            })?;
-            Ok(next.map(|framed| (framed, messages)))
+            match messages.next_message().await {
+                Ok(Some(framed)) => Ok(Some((framed, messages))),
+                Ok(None) => {
+                    messages.record.end_ok();
+                    Ok(None)
+                }
+                Err(status) => {
+                    if let Ok(blob) = messages.shared.blob.try_lock() {
+                        messages.record.resumes(blob.resumes());
+                    }
+                    Err(messages.record.fail(status))
+                }
+            }
         })
     }
 
@@ -139,10 +147,12 @@ impl BlobMessages {
                 if let Some(data) = blob.next(self.chunk_bytes).await? {
                     let (_, call) = &*self.permits;
                     call.pace(data.len()).await;
+                    self.record.sent(data.len());
                     let data = bytes_with_permit(data, Arc::clone(&self.permits));
                     return Ok(Some(chunk(offset, data)));
                 }
                 self.next = Next::Nothing;
+                self.record.resumes(blob.resumes());
                 Ok(Some(message(proto::stream_blob_response::Frame::Trailer(trailer(&blob, self.offset)))))
             }
             Next::Nothing => Ok(None),

@@ -23,7 +23,7 @@ use super::{caller_limits::keep_permit, deadline::Deadline};
 use crate::{
     callers::{CallCredentials, Callers, Identified},
     server::{Peer, UnknownCallers},
-    telemetry,
+    telemetry::CallRecord,
 };
 
 /// A server whose requests carry their [`Caller`](crate::policy::Caller) as an extension, and the caller's limiter if it has
@@ -108,7 +108,9 @@ async fn identify(callers: &Callers, request: http::Request<Body>) -> Result<htt
             }
             // No handler logs this call.
             let refused = std::future::ready(Err::<Response<Infallible>, _>(status));
-            match telemetry::rpc(method(parts.uri.path()), &metadata, refused).await {
+            let peer = parts.extensions.get::<Peer>().map(|peer| peer.address.ip());
+            let record = CallRecord::begin(method(parts.uri.path()), &metadata, peer);
+            match record.unary(refused).await {
                 Ok(response) => match response.into_inner() {},
                 Err(status) => Err(status),
             }

@@ -16,6 +16,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use self::{
@@ -32,7 +33,7 @@ use crate::{
     policy::{Caller, Policy},
     reads::Reads,
     server::{Peer, Shutdown, Watchdog},
-    telemetry,
+    telemetry::CallRecord,
 };
 
 mod admission;
@@ -69,6 +70,12 @@ pub struct Registries {
     admission: Admission,
 }
 
+/// The record of a call that begins now.
+fn record<T>(method: &'static str, request: &Request<T>) -> CallRecord {
+    let peer = request.extensions().get::<Peer>();
+    CallRecord::begin(method, request.metadata(), peer.map(|peer| peer.address.ip()))
+}
+
 /// The service as the server mounts it.
 pub type RegistriesServer = IdentifyCaller<ReplaceBody<RegistryServiceServer<Registries>>>;
 
@@ -94,11 +101,11 @@ impl Registries {
     }
 
     /// Reads the request of its caller, which [`IdentifyCaller`] has put into the extensions.
-    fn call<T>(&self, request: &Request<T>) -> Result<Call<'_>, RexError> {
+    fn call<T>(&self, request: &Request<T>, record: &CallRecord) -> Result<Call<'_>, RexError> {
         let caller = request.extensions().get::<Caller>().cloned();
         let caller = caller
             .ok_or_else(|| RexError::CallerUnknown { problem: "the caller was not identified".to_owned() })?;
-        telemetry::caller(caller.name());
+        record.caller(caller.name());
         let peer = request.extensions().get::<Peer>();
         let share = match (&*self.callers, peer) {
             // All calls have the same caller, so permits are shared by address instead.
@@ -121,8 +128,10 @@ impl Registries {
         message: A,
         request: &Request<impl Sized>,
         call: &Call<'_>,
+        record: &CallRecord,
         deadline: Deadline,
     ) -> Result<Response<A>, RexError> {
+        record.sent(message.encoded_len());
         let watchdog = request.extensions().get::<Watchdog>();
         unary_response::respond(message, watchdog, &call.memory, self.admission.write_stall(), deadline)
     }
@@ -135,18 +144,19 @@ impl RegistryService for Registries {
         request: Request<proto::PingRequest>,
     ) -> Result<Response<proto::PingResponse>, Status> {
         let deadline = Deadline::from_metadata(request.metadata());
-        telemetry::rpc(
-            "Ping",
-            request.metadata(),
-            deadline.run(async {
-                let call = self.call(&request)?;
-                let registry = call.ping(request.get_ref())?;
-                let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let pong = self.reads.ping(&registry, &call.context(deadline)).await?;
-                Ok(permit.attach(Response::new(convert::ping_response(&registry, pong))))
-            }),
-        )
-        .await
+        let record = record("Ping", &request);
+        let call = deadline.run(async {
+            let call = self.call(&request, &record)?;
+            let registry = call.ping(request.get_ref())?;
+            record.subject_is(&registry, None, None);
+            let permit = caller_limits::admit(&request, CallKind::Unary)?;
+            let context = call.context(deadline, &record);
+            let pong = self.reads.ping(&registry, &context).await?;
+            let response = convert::ping_response(&registry, pong);
+            record.sent(response.encoded_len());
+            Ok(permit.attach(Response::new(response)))
+        });
+        record.unary(call).await
     }
 
     async fn list_catalog(
@@ -154,20 +164,19 @@ impl RegistryService for Registries {
         request: Request<proto::ListCatalogRequest>,
     ) -> Result<Response<proto::ListCatalogResponse>, Status> {
         let deadline = Deadline::from_metadata(request.metadata());
-        telemetry::rpc(
-            "ListCatalog",
-            request.metadata(),
-            deadline.run(async {
-                let call = self.call(&request)?;
-                let (page, max_age) = call.catalog(request.get_ref())?;
-                let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let page = self.reads.list(page, max_age, &call.context(deadline)).await?;
-                let response = convert::catalog_response(&page.value);
-                let response = self.respond(response, &request, &call, deadline)?;
-                Ok(permit.attach(source::add(response, &page)))
-            }),
-        )
-        .await
+        let record = record("ListCatalog", &request);
+        let call = deadline.run(async {
+            let call = self.call(&request, &record)?;
+            let (page, max_age) = call.catalog(request.get_ref())?;
+            let (registry, repository) = page.listing.place();
+            record.subject_is(registry, repository, None);
+            let permit = caller_limits::admit(&request, CallKind::Unary)?;
+            let page = self.reads.list(page, max_age, &call.context(deadline, &record)).await?;
+            let response = convert::catalog_response(&page.value);
+            let response = self.respond(response, &request, &call, &record, deadline)?;
+            Ok(permit.attach(source::add(response, &page, &record)))
+        });
+        record.unary(call).await
     }
 
     async fn list_tags(
@@ -175,20 +184,19 @@ impl RegistryService for Registries {
         request: Request<proto::ListTagsRequest>,
     ) -> Result<Response<proto::ListTagsResponse>, Status> {
         let deadline = Deadline::from_metadata(request.metadata());
-        telemetry::rpc(
-            "ListTags",
-            request.metadata(),
-            deadline.run(async {
-                let call = self.call(&request)?;
-                let (page, max_age) = call.tags(request.get_ref())?;
-                let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let page = self.reads.list(page, max_age, &call.context(deadline)).await?;
-                let response = convert::tags_response(&page.value);
-                let response = self.respond(response, &request, &call, deadline)?;
-                Ok(permit.attach(source::add(response, &page)))
-            }),
-        )
-        .await
+        let record = record("ListTags", &request);
+        let call = deadline.run(async {
+            let call = self.call(&request, &record)?;
+            let (page, max_age) = call.tags(request.get_ref())?;
+            let (registry, repository) = page.listing.place();
+            record.subject_is(registry, repository, None);
+            let permit = caller_limits::admit(&request, CallKind::Unary)?;
+            let page = self.reads.list(page, max_age, &call.context(deadline, &record)).await?;
+            let response = convert::tags_response(&page.value);
+            let response = self.respond(response, &request, &call, &record, deadline)?;
+            Ok(permit.attach(source::add(response, &page, &record)))
+        });
+        record.unary(call).await
     }
 
     async fn get_manifest(
@@ -196,24 +204,23 @@ impl RegistryService for Registries {
         request: Request<proto::GetManifestRequest>,
     ) -> Result<Response<proto::GetManifestResponse>, Status> {
         let deadline = Deadline::from_metadata(request.metadata());
-        telemetry::rpc(
-            "GetManifest",
-            request.metadata(),
-            deadline.run(async {
-                let call = self.call(&request)?;
-                let (target, reference, options) = call.manifest(request.get_ref())?;
-                let permit = caller_limits::admit(&request, CallKind::Unary)?;
-                let context = call.context(deadline);
-                let read = self.reads.manifest(&target, &reference, &options, &context).await?;
-                let frame = read.value.manifest.view.frame(read.value.index.as_deref());
-                let watchdog = request.extensions().get::<Watchdog>();
-                let write_stall = self.admission.write_stall();
-                let response =
-                    unary_response::respond_encoded(frame, watchdog, &call.memory, write_stall, deadline)?;
-                Ok(permit.attach(source::add(response, &read)))
-            }),
-        )
-        .await
+        let record = record("GetManifest", &request);
+        let call = deadline.run(async {
+            let call = self.call(&request, &record)?;
+            let (target, reference, options) = call.manifest(request.get_ref())?;
+            record.subject_is(&target.registry, Some(&target.repository), Some(reference.as_str()));
+            let permit = caller_limits::admit(&request, CallKind::Unary)?;
+            let context = call.context(deadline, &record);
+            let read = self.reads.manifest(&target, &reference, &options, &context).await?;
+            let frame = read.value.manifest.view.frame(read.value.index.as_deref());
+            record.sent(frame.len());
+            let watchdog = request.extensions().get::<Watchdog>();
+            let write_stall = self.admission.write_stall();
+            let response =
+                unary_response::respond_encoded(frame, watchdog, &call.memory, write_stall, deadline)?;
+            Ok(permit.attach(source::add(response, &read, &record)))
+        });
+        record.unary(call).await
     }
 
     /// No message passes through it: `body` replaces the response's body.
@@ -224,21 +231,24 @@ impl RegistryService for Registries {
         mut request: Request<proto::StreamBlobRequest>,
     ) -> Result<Response<UnusedStream>, Status> {
         let deadline = Deadline::from_metadata(request.metadata());
+        let record = record("StreamBlob", &request);
         let watchdog = request.extensions_mut().remove::<Watchdog>();
         let shutdown = request.extensions_mut().remove::<Shutdown>();
         let call = deadline.run(async {
-            let call = self.call(&request)?;
+            let call = self.call(&request, &record)?;
             let (target, digest, range, chunk_bytes) = call.blob(request.get_ref())?;
+            record.subject_is(&target.registry, Some(&target.repository), Some(digest.as_str()));
             let call_permit = caller_limits::admit(&request, CallKind::Stream)?;
             let chunk_bytes = call_permit.chunk_bytes(chunk_bytes);
             let permits = (self.admission.admit_stream(chunk_bytes, &call.memory)?, call_permit);
-            let blob = self.reads.blob(&target, &digest, range, call.context(deadline)).await?;
-            let blob = blob
-                .map(|blob| BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown));
-            Ok(source::response(blob))
+            let blob = self.reads.blob(&target, &digest, range, call.context(deadline, &record)).await?;
+            let blob = blob.map(|blob| {
+                let record = record.clone();
+                BlobMessages::new(blob, range.offset, chunk_bytes, permits, deadline, shutdown, record)
+            });
+            Ok(source::response(blob, &record))
         });
-        let (metadata, frames, _) =
-            telemetry::rpc("StreamBlob", request.metadata(), call).await?.into_parts();
+        let (metadata, frames, _) = record.stream(call).await?.into_parts();
         if let Some(watchdog) = watchdog {
             watchdog.set(stall::watch(frames.shared(), self.admission.write_stall(), deadline));
         }

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
@@ -44,6 +44,19 @@ pub struct CallContext {
     joined: Notify,
     memory: MemoryAccount,
     sent: AtomicU32,
+    requests: RequestCount,
+}
+
+/// The number of requests that were sent for a call, those of the reads that it began included. Its clones are the same number.
+#[derive(Debug, Clone, Default)]
+pub struct RequestCount(Arc<AtomicU32>);
+
+impl RequestCount {
+    /// The number so far.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
 }
 
 /// The calls that wait.
@@ -62,13 +75,27 @@ impl CallContext {
     #[must_use]
     pub fn new(deadline: Option<Instant>, share: Share, memory: MemoryAccount) -> Self {
         let waiting = Waiting { deadline, other_shares: Vec::new(), queued: None };
-        Self { share, waiting: Mutex::new(waiting), joined: Notify::new(), memory, sent: AtomicU32::new(0) }
+        Self {
+            share,
+            waiting: Mutex::new(waiting),
+            joined: Notify::new(),
+            memory,
+            sent: AtomicU32::new(0),
+            requests: RequestCount::default(),
+        }
     }
 
     /// The context of a read that this call begins and that others may join. The memory is this call's.
     #[must_use]
     pub fn begin_shared(&self) -> Self {
-        Self::new(self.deadline(), self.share, self.memory.clone())
+        let requests = self.requests.clone();
+        Self { requests, ..Self::new(self.deadline(), self.share, self.memory.clone()) }
+    }
+
+    /// The number of requests that are sent for this call.
+    #[must_use]
+    pub fn requests(&self) -> RequestCount {
+        self.requests.clone()
     }
 
     /// Lets another call wait for this one's requests too.
@@ -183,6 +210,7 @@ impl CallContext {
     /// Counts a request that is about to be sent. It is an error when the call has sent as many as it may.
     pub(super) fn count_request(&self, at: &At) -> Result<(), RexError> {
         if self.sent.fetch_add(1, Relaxed) < MAX_REQUESTS {
+            self.requests.0.fetch_add(1, Relaxed);
             return Ok(());
         }
         let problem = format!("the registry caused more than {MAX_REQUESTS} requests for one call");

@@ -42,7 +42,7 @@ mod transport;
 mod wire;
 
 pub(crate) use body::{Body, LEAST_RATE};
-pub use call::CallContext;
+pub use call::{CallContext, RequestCount};
 pub(crate) use egress::Trust;
 pub(crate) use error_response::ErrorResponse;
 pub use fleet::{BudgetedRequest, FleetPermit, FleetSettings, SharedBudget, SharedPauses};

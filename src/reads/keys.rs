@@ -1,7 +1,7 @@
 //! The keys under which something is read once and kept: everything that can change the response.
 
 use crate::{
-    client::{Accept, CredentialId, Listing, PageRequest, Target},
+    client::{Accept, CredentialId, PageRequest, Target},
     error::At,
     oci::{Algorithm, Digest, Reference, Registry, Repository, Verifier},
 };
@@ -73,10 +73,7 @@ impl PageKey {
 
     /// The registry, and the repository if the list is one of its tags.
     pub(super) fn place(&self) -> (&Registry, Option<&Repository>) {
-        match &self.request.listing {
-            Listing::Catalog(registry) => (registry, None),
-            Listing::Tags(target) => (&target.registry, Some(&target.repository)),
-        }
+        self.request.listing.place()
     }
 
     /// The place, for errors.

@@ -3,18 +3,23 @@
 //! Logs go to standard error: for people on a terminal, as JSON elsewhere, with control characters escaped in both. Traces
 //! are exported over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` (or its `_TRACES_` form) is set, and not otherwise; a call's
 //! trace continues from the W3C trace context in its metadata.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `call` | one call: its span, and the line at its end |
+//! | `request_id` | the id that callers and operators know a call by |
 
-use std::{io::IsTerminal as _, time::Instant};
+use std::io::IsTerminal as _;
 
 use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use tonic::{
-    Code, Response, Status,
-    metadata::{KeyRef, MetadataMap},
-};
-use tracing::{Instrument as _, Span, field};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tonic::metadata::{KeyRef, MetadataMap};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+mod call;
+mod request_id;
+
+pub use call::CallRecord;
 
 /// The filter when none is given.
 const DEFAULT_FILTER: &str = "info";
@@ -71,65 +76,6 @@ impl Telemetry {
             tracing::warn!(%error, "the last spans were not exported");
         }
     }
-}
-
-/// Runs a call in its span, and logs how it ended.
-pub async fn rpc<T>(
-    method: &'static str,
-    metadata: &MetadataMap,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<Response<T>, Status> {
-    let span = tracing::info_span!(
-        "rpc",
-        otel.kind = "server",
-        rpc.system = "grpc",
-        rpc.service = "rex.registry.v1.RegistryService",
-        rpc.method = method,
-        caller = field::Empty,
-        code = field::Empty,
-    );
-    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&Carrier(metadata)));
-    // Without an exporter there is no trace to be part of.
-    let _ = span.set_parent(parent);
-    let began = Instant::now();
-    async {
-        let outcome = call.await;
-        let code = outcome.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        Span::current().record("code", field::debug(code));
-        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match &outcome {
-            Ok(_) => tracing::info!(method, ?code, milliseconds, "responded"),
-            Err(status) if is_service_failure(code) => {
-                tracing::warn!(method, ?code, milliseconds, error = status.message(), "call failed");
-            }
-            Err(status) => {
-                tracing::info!(method, ?code, milliseconds, error = status.message(), "call failed")
-            }
-        }
-        outcome
-    }
-    .instrument(span)
-    .await
-}
-
-/// Logs, in the span of its call, how a stream ended after its first message.
-pub fn stream_failed(span: &Span, status: &Status) {
-    let (code, error) = (status.code(), status.message());
-    if is_service_failure(code) {
-        tracing::warn!(parent: span, ?code, error, "stream failed");
-    } else {
-        tracing::info!(parent: span, ?code, error, "stream failed");
-    }
-}
-
-/// Whether the service or its registry failed, rather than the caller: these codes are logged as warnings.
-fn is_service_failure(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::Internal | Code::DataLoss | Code::Unknown)
-}
-
-/// Records the caller in the span of the call, and so in its log.
-pub fn caller(name: &str) {
-    Span::current().record("caller", name);
 }
 
 struct Carrier<'a>(&'a MetadataMap);

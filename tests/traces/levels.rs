@@ -66,5 +66,5 @@ async fn a_stream_that_fails_midway_is_logged_as_a_warning() {
     assert_eq!(status.code(), Code::DataLoss);
     drop(stream);
     let log = tokio::task::spawn_blocking(|| service.stop()).await.unwrap();
-    assert_eq!(levels(&log, "stream failed"), ["WARN"]);
+    assert_eq!(levels(&log, "call failed"), ["WARN"]);
 }

@@ -3,6 +3,7 @@
 
 mod collector;
 mod levels;
+mod lines;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
