@@ -131,6 +131,7 @@ def same(text):
     text = text.expandtabs(4)
     text = re.sub(r"127\.0\.0\.1:\d{2,}", "127.0.0.1:PORT", text)
     text = re.sub(r'"latency": "[^"]*"', '"latency": "LATENCY"', text)
+    text = re.sub(r'"requestId": "[0-9a-f]{32}"', '"requestId": "ID"', text)
     text = re.sub(r"\b\d+(\.\d+)? ms\b", "N ms", text)
     text = re.sub(r'"milliseconds":\d+', '"milliseconds":N', text)
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME", text)
