@@ -52,6 +52,7 @@ pub mod error;
 pub mod grpc;
 pub mod http;
 pub mod memory;
+pub mod metrics;
 pub mod oci;
 pub mod policy;
 pub mod reads;

@@ -20,7 +20,7 @@ use self::{
     failure::Failure,
     output::{print, write_out},
 };
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Exports, Telemetry};
 
 mod blob;
 mod call;
@@ -133,10 +133,10 @@ async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
     let service = matches!(command, Command::Serve(_));
     // Commands print their own messages; the log is for users that request it.
     let filter = log.or((!service).then_some("warn"));
-    let telemetry = Telemetry::start(filter, service && exports_traces())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let exports = Exports { traces: service && exports("TRACES"), metrics: service && exports("METRICS") };
+    let telemetry = Telemetry::start(filter, exports).map_err(|error| Failure::Usage(error.to_string()))?;
     let outcome = match command {
-        Command::Serve(args) => serve::serve(&args).await,
+        Command::Serve(args) => serve::serve(&args, telemetry.page()).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Ping(args) => call::ping(args).await,
         Command::Catalog(args) => call::catalog(args).await,
@@ -156,9 +156,9 @@ async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
     outcome.and(finished.map_err(Failure::failed))
 }
 
-/// Whether OpenTelemetry's standard environment variables name an endpoint. Without one, nothing is exported.
-fn exports_traces() -> bool {
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+/// Whether OpenTelemetry's standard environment variables name an endpoint for `TRACES` or `METRICS`. Without one, nothing is exported.
+fn exports(signal: &str) -> bool {
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", &format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

@@ -1,6 +1,6 @@
 //! `rexd serve`: the configuration, the parts of the service, and the signals that end it.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::Arc};
 
 use tokio::{
     net::TcpListener,
@@ -13,14 +13,21 @@ use crate::{
     config::{CallerIdentity, Config, Tls},
     grpc::{Registries, proto},
     memory::MemoryBudget,
-    server::{Readiness, Server, add_reflection, tls},
+    metrics,
+    server::{OpsPage, Readiness, Server, add_reflection, tls},
+    telemetry::MetricsPage,
 };
 
-pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
+pub(super) async fn serve(args: &ConfigArgs, metrics: MetricsPage) -> Result<(), Failure> {
     let config = wiring::load(args)?.config;
     let memory = memory_limits::choose(&config.limits);
+    metrics::name_registries(config.registries.keys().cloned());
+    metrics::observe_process();
+    let budget = memory.budget();
+    let measured = budget.clone();
+    metrics::observe_memory(move || measured.reserved(), memory.limits.total);
     // Before the listener: nobody connects to a service that cannot start.
-    let registries = wiring::registries(&config, memory.budget())?;
+    let registries = wiring::registries(&config, budget.clone())?;
     let listener = bind(config.listen, "listen").await?;
     let ops = match config.ops_listen {
         Some(address) => Some(bind(address, "ops_listen").await?),
@@ -34,7 +41,12 @@ pub(super) async fn serve(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let address = listener.local_addr().map_err(Failure::failed)?;
     let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose().map_err(Failure::failed)?;
-    let server = assemble(&config, registries, memory.budget(), listener, ops).await?;
+    let mut server = assemble(&config, registries, budget, listener, ops).await?;
+    server.ops_pages = vec![OpsPage {
+        path: "/metrics",
+        media_type: MetricsPage::MEDIA_TYPE,
+        render: Arc::new(move || metrics.render()),
+    }];
     tracing::info!(
         listen = %address,
         ops_listen = ops_address.map(tracing::field::display),
@@ -73,6 +85,7 @@ pub(super) async fn assemble(
         listener,
         tls: config.tls.as_ref().map(tls_files),
         ops,
+        ops_pages: Vec::new(),
         readiness,
     })
 }

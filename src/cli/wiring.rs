@@ -11,9 +11,14 @@ use crate::{
     },
     grpc::{Registries, StreamLimits},
     memory::MemoryBudget,
+    metrics,
     oci::Registry,
     policy::{Caller, CallerLimits, Policy},
-    reads::{self, Reads, fleet::Engine, store::ContentStore},
+    reads::{
+        self, Reads,
+        fleet::{Engine, EngineCounts},
+        store::ContentStore,
+    },
     server,
 };
 
@@ -38,6 +43,18 @@ pub(super) fn registries(config: &Config, memory: MemoryBudget) -> Result<Regist
     let engine = engine(config)?;
     if let Some(engine) = &engine {
         engine.start();
+        let (counted, watched) = (engine.clone(), engine.clone());
+        let operations = move || {
+            let EngineCounts { done, waited, failed, skipped, refused } = counted.counts();
+            [
+                ("done", done),
+                ("waited", waited),
+                ("failed", failed),
+                ("skipped", skipped),
+                ("refused", refused),
+            ]
+        };
+        metrics::observe_engine(operations, move || watched.is_away());
     }
     let client = client(config, engine.as_ref())?;
     let listed = config.registries.keys().map(|name| name_of(name)).collect::<Result<HashSet<_>, _>>()?;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use super::{failure, permits::Permit};
-use crate::error::{At, RexError, Wait};
+use crate::{
+    error::{At, RexError, Wait},
+    metrics::Received,
+};
 
 /// The least rate of a blob in bytes a second, on average over the idle limit. The idle limit alone would let a registry send
 /// one byte now and then, and hold a stream and its caller for ever. No link that anybody uses is slower: a modem of 1994
@@ -22,6 +25,7 @@ pub(crate) struct Body {
     idle_limit: Duration,
     idle: Pin<Box<Sleep>>,
     least_rate: Option<RateWindow>,
+    received: Received,
     _permit: Option<Permit>,
 }
 
@@ -54,7 +58,8 @@ impl Body {
         permit: Option<Permit>,
     ) -> Self {
         let idle = Box::pin(tokio::time::sleep(idle_limit));
-        Self { response, at, connect_limit, idle_limit, idle, least_rate: None, _permit: permit }
+        let received = Received::new(&at.registry);
+        Self { response, at, connect_limit, idle_limit, idle, least_rate: None, received, _permit: permit }
     }
 
     /// The same body under the least rate, for a response that no other limit ends.
@@ -76,6 +81,7 @@ impl Body {
         };
         let (waited, window) = (began.elapsed(), self.idle_limit);
         let bytes = chunk.as_ref().map(Bytes::len);
+        self.received.add(bytes.unwrap_or_default());
         let is_slow = bytes
             .zip(self.least_rate.as_mut())
             .is_some_and(|(bytes, rate)| !rate.count(waited, bytes, window));

@@ -11,6 +11,19 @@ const TLS_ALERT: &str = "received fatal alert";
 /// When a call may try again that needed a name lookup while too many were in progress.
 const RETRY_AFTER_BUSY: Duration = Duration::from_secs(1);
 
+/// What failed, as one of a few words.
+pub(super) fn kind(error: &RexError) -> &'static str {
+    match error {
+        RexError::Timeout { wait: Wait::Connect, .. } => "connect_timeout",
+        RexError::Timeout { wait: Wait::Lookup, .. } => "lookup_timeout",
+        RexError::Timeout { .. } => "timeout",
+        RexError::Network { .. } => "connection",
+        RexError::RegistryNotAllowed { .. } => "address_refused",
+        RexError::Overloaded { .. } => "overloaded",
+        _ => "_OTHER",
+    }
+}
+
 /// The error for the caller. `connect` and `idle` are the limits that a timeout may have reached.
 pub(super) fn of(error: reqwest::Error, at: At, connect: Duration, idle: Duration) -> RexError {
     // reqwest prints the URL, and a URL may be presigned.

@@ -10,7 +10,10 @@ use super::{
     pace::{MAX_WAIT, Pace},
     response::Response,
 };
-use crate::error::{At, RexError};
+use crate::{
+    error::{At, RexError},
+    metrics,
+};
 
 /// The most tries of one request, the first one included.
 const MAX_TRIES: u32 = 3;
@@ -42,6 +45,7 @@ where
                 };
                 if response.is_from_registry() {
                     pace.pause(wait);
+                    metrics::paused(&at.registry);
                 }
                 wait
             }
@@ -53,9 +57,14 @@ where
         };
         let too_late =
             deadline().is_some_and(|deadline| Instant::now() + wait >= deadline) || wait > MAX_WAIT;
-        if tries >= MAX_TRIES || too_late || !pace.withdraw() {
+        if tries >= MAX_TRIES || too_late {
             return outcome;
         }
+        if !pace.withdraw() {
+            metrics::retry_refused(&at.registry);
+            return outcome;
+        }
+        metrics::retried(&at.registry);
         tracing::debug!(registry = at.registry, tries, ?wait, "trying again");
         drop(outcome);
         tokio::time::sleep(wait).await;

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{At, RexError, Wait},
+    metrics,
     oci::Registry,
 };
 
@@ -61,14 +62,25 @@ impl Wire {
             url = %loggable(request.url()),
             http.response.status_code = tracing::field::Empty,
         );
+        let measured = metrics::Exchange::begin(&at.registry, request.method());
         let began = Instant::now();
         let limit = self.header_timeout;
         let sending = self.clients.get(trust, protocol).execute(request);
         let response = tokio::time::timeout(limit, sending)
             .instrument(span.clone())
             .await
-            .map_err(|_| RexError::Timeout { at: at.clone(), wait: Wait::Headers, limit })?
-            .map_err(|error| failure::of(error, at.clone(), self.limits.connect, self.limits.idle))?;
+            .map_err(|_| RexError::Timeout { at: at.clone(), wait: Wait::Headers, limit })
+            .and_then(|sent| {
+                sent.map_err(|error| failure::of(error, at.clone(), self.limits.connect, self.limits.idle))
+            });
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => {
+                measured.failed(failure::kind(&error));
+                return Err(error);
+            }
+        };
+        measured.responded(response.status());
         span.record("http.response.status_code", response.status().as_u16());
         rate_limit::note(&at.registry, response.headers());
         Ok(Response::new(response, at.clone(), began.elapsed(), self.limits, call.memory().clone()))

@@ -62,8 +62,8 @@ use crate::memory::MemoryBudget;
 
 use self::{accept::RefusalLog, admission::Admission, connection::Connections};
 pub use self::{
-    health::Readiness, peer::Peer, reflection::add_reflection, settings::Settings, shutdown::Shutdown,
-    stream_executor::Watchdog, unknown_callers::UnknownCallers,
+    health::Readiness, ops::OpsPage, peer::Peer, reflection::add_reflection, settings::Settings,
+    shutdown::Shutdown, stream_executor::Watchdog, unknown_callers::UnknownCallers,
 };
 
 /// Time for the remaining calls and connections to end, once the drain's grace period is over.
@@ -83,8 +83,10 @@ pub struct Server {
     pub listener: TcpListener,
     /// TLS. Without it, callers speak HTTP/2 in clear text with prior knowledge.
     pub tls: Option<tls::Files>,
-    /// The listener of `/livez` and `/readyz`.
+    /// The listener of `/livez` and `/readyz`, and of `ops_pages`.
     pub ops: Option<TcpListener>,
+    /// Further pages of the ops listener.
+    pub ops_pages: Vec<OpsPage>,
     /// Flips when the drain begins. Its health service should be among the routes.
     pub readiness: Readiness,
 }
@@ -110,7 +112,7 @@ impl Server {
             background.spawn(end.clone().run_until_cancelled_owned(reloader.run(self.settings.tls_poll)));
         }
         if let Some(listener) = self.ops {
-            let ops = ops::serve(listener, self.readiness.clone(), end.clone());
+            let ops = ops::serve(listener, self.readiness.clone(), self.ops_pages, end.clone());
             background.spawn(end.clone().run_until_cancelled_owned(ops));
         }
 

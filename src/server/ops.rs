@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/livez` | 200 while the process runs, also during the drain, which a restart by the kubelet would cut short |
 //! | `/readyz` | 200, or 503 `draining` once shutdown began; never depends on a registry |
+//! | others | the pages that the process has added, such as `/metrics` |
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -32,8 +33,38 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head. 8 KiB is the smallest value that hyper accepts.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
+/// A page of the ops endpoints.
+#[derive(Clone)]
+pub struct OpsPage {
+    /// Its path.
+    pub path: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Makes the page, at each request.
+    pub render: Arc<dyn Fn() -> Vec<u8> + Send + Sync>,
+}
+
+impl std::fmt::Debug for OpsPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpsPage").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What the endpoints respond with.
+#[derive(Debug)]
+struct Pages {
+    readiness: Readiness,
+    others: Vec<OpsPage>,
+}
+
 /// Serves `listener` until `end`.
-pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: CancellationToken) -> Infallible {
+pub(super) async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    others: Vec<OpsPage>,
+    end: CancellationToken,
+) -> Infallible {
+    let pages = Arc::new(Pages { readiness, others });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -44,11 +75,10 @@ pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: Canc
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await;
         let (stream, address) = accept(&listener).await;
-        let (http, readiness) = (http.clone(), readiness.clone());
+        let (http, pages) = (http.clone(), Arc::clone(&pages));
         let connection = async move {
             let _permit = permit;
-            if let Ok(Err(error)) =
-                timeout(CONNECTION_TIMEOUT, serve_connection(&http, stream, readiness)).await
+            if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, serve_connection(&http, stream, pages)).await
             {
                 debug!(%address, %error, "ops connection failed");
             }
@@ -57,35 +87,40 @@ pub(super) async fn serve(listener: TcpListener, readiness: Readiness, end: Canc
     }
 }
 
-async fn serve_connection(
-    http: &http1::Builder,
-    stream: TcpStream,
-    readiness: Readiness,
-) -> hyper::Result<()> {
+async fn serve_connection(http: &http1::Builder, stream: TcpStream, pages: Arc<Pages>) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &readiness);
+        let response = pages.respond(request.method(), request.uri().path());
         async { Ok::<_, Infallible>(response) }
     });
     http.serve_connection(TokioIo::new(stream), service).await
 }
 
-/// hyper omits the body in a response to HEAD.
-fn respond(method: &Method, path: &str, readiness: &Readiness) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/livez" | "/readyz" if method != Method::GET && method != Method::HEAD => {
-            (StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n")
+impl Pages {
+    /// hyper omits the body in a response to HEAD.
+    fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let text = |status, text: &'static str| respond(status, "text/plain", text.into());
+        let other = self.others.iter().find(|page| page.path == path);
+        if !matches!(path, "/livez" | "/readyz") && other.is_none() {
+            return text(StatusCode::NOT_FOUND, "not found\n");
         }
-        "/livez" => (StatusCode::OK, "ok\n"),
-        "/readyz" if readiness.is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        "/readyz" => (StatusCode::OK, "ok\n"),
-        _ => (StatusCode::NOT_FOUND, "not found\n"),
-    };
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if method != Method::GET && method != Method::HEAD {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match other {
+            Some(page) => respond(StatusCode::OK, page.media_type, (page.render)().into()),
+            None if path == "/readyz" && self.readiness.is_draining() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+            }
+            None => text(StatusCode::OK, "ok\n"),
+        }
     }
+}
+
+fn respond(status: StatusCode, media_type: &'static str, content: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }

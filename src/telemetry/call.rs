@@ -24,6 +24,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::{Carrier, request_id};
 use crate::{
     client::RequestCount,
+    metrics::{self, RunningCall},
     oci::{Registry, Repository},
 };
 
@@ -48,6 +49,7 @@ struct Inner {
     first_byte: OnceLock<Duration>,
     bytes: AtomicU64,
     ended: AtomicBool,
+    running: RunningCall,
 }
 
 /// What the call is about, as far as it is known.
@@ -90,6 +92,7 @@ impl CallRecord {
             first_byte: OnceLock::new(),
             bytes: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            running: RunningCall::begin(method),
         }))
     }
 
@@ -193,6 +196,7 @@ impl CallRecord {
 
 impl Inner {
     fn warn_slow(&self) {
+        self.running.is_slow();
         let subject = self.subject.lock().unwrap_or_else(PoisonError::into_inner);
         tracing::warn!(
             method = self.method,
@@ -212,6 +216,17 @@ impl Inner {
         self.span.record("code", field::debug(code));
         let subject = self.subject.lock().unwrap_or_else(PoisonError::into_inner);
         let details = status.and_then(|status| status.get_details_error_info());
+        let (duration, first_byte) = (self.began.elapsed(), self.first_byte.get().copied());
+        self.running.end(metrics::End {
+            registry: subject.registry.as_deref(),
+            code: name_of(code),
+            reason: details.as_ref().map(|info| &*info.reason),
+            duration,
+            first_byte,
+            bytes: self.bytes.load(Relaxed),
+            cache: subject.cache,
+            resumes: subject.resumes,
+        });
         let context = self.span.context();
         let trace = context.span().span_context().clone();
         macro_rules! line {
@@ -228,8 +243,8 @@ impl Inner {
                     ?code,
                     reason = details.as_ref().map(|info| &*info.reason),
                     error = status.map(Status::message),
-                    milliseconds = milliseconds(self.began.elapsed()),
-                    first_byte_ms = self.first_byte.get().copied().map(milliseconds),
+                    milliseconds = milliseconds(duration),
+                    first_byte_ms = first_byte.map(milliseconds),
                     bytes = self.bytes.load(Relaxed),
                     upstream = subject.requests.as_ref().map(RequestCount::get),
                     resumes = (subject.resumes > 0).then_some(subject.resumes),
@@ -262,4 +277,27 @@ fn milliseconds(time: Duration) -> u64 {
 /// Whether the service or its registry failed, rather than the caller: these codes are logged as warnings.
 fn is_service_failure(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Internal | Code::DataLoss | Code::Unknown)
+}
+
+/// The name of a code as the gRPC specification has it.
+fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
 }

@@ -1,4 +1,4 @@
-//! Logs and traces.
+//! Logs, traces and metrics.
 //!
 //! Logs go to standard error: for people on a terminal, as JSON elsewhere, with control characters escaped in both. Traces
 //! are exported over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` (or its `_TRACES_` form) is set, and not otherwise; a call's
@@ -7,44 +7,51 @@
 //! | file | what it does |
 //! |---|---|
 //! | `call` | one call: its span, and the line at its end |
+//! | `metrics_page` | the metrics for Prometheus, and over OTLP |
+//! | `error` | why telemetry cannot start |
 //! | `request_id` | the id that callers and operators know a call by |
 
 use std::io::IsTerminal as _;
 
 use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{
+    Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
+};
 use tonic::metadata::{KeyRef, MetadataMap};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 mod call;
+mod error;
+mod metrics_page;
 mod request_id;
 
 pub use call::CallRecord;
+pub use error::TelemetryError;
+pub use metrics_page::MetricsPage;
 
 /// The filter when none is given.
 const DEFAULT_FILTER: &str = "info";
 
-/// Why telemetry cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// The filter cannot be parsed.
-    #[error("log filter: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// The exporter cannot be built.
-    #[error("OTLP exporter: {0}")]
-    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
-    /// A subscriber is already installed.
-    #[error("{0}")]
-    Init(#[from] tracing_subscriber::util::TryInitError),
+/// What is sent over OTLP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Exports {
+    /// Spans.
+    pub traces: bool,
+    /// Metrics, every `OTEL_METRIC_EXPORT_INTERVAL`.
+    pub metrics: bool,
 }
 
-/// Keeps the exporter alive; [`finish`](Self::finish) exports the last spans.
+/// Keeps the exporters alive; [`finish`](Self::finish) exports the last spans and metrics.
 #[derive(Debug)]
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    metrics: SdkMeterProvider,
+    page: MetricsPage,
+}
 
 impl Telemetry {
-    /// Starts logging, and exporting if `export`. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
-    pub fn start(filter: Option<&str>, export: bool) -> Result<Self, TelemetryError> {
+    /// Starts logging, measuring, and what `exports` says. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
+    pub fn start(filter: Option<&str>, exports: Exports) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::builder().parse(filter.unwrap_or(DEFAULT_FILTER))?;
         let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let logs = if std::io::stderr().is_terminal() {
@@ -52,30 +59,42 @@ impl Telemetry {
         } else {
             stderr.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
         };
+        let (metrics, page) = metrics_page::start(exports.metrics, resource())?;
         let registry = tracing_subscriber::registry().with(logs.with_filter(filter));
-        if !export {
+        if !exports.traces {
             registry.try_init()?;
-            return Ok(Self(None));
+            return Ok(Self { traces: None, metrics, page });
         }
         global::set_text_map_propagator(TraceContextPropagator::new());
         let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-        let provider = SdkTracerProvider::builder()
-            .with_resource(Resource::builder().with_service_name("rexd").build())
-            .with_batch_exporter(exporter)
-            .build();
+        let provider =
+            SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build();
         let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("rexd"));
         // Spans of this crate only: an exporter that traces its own requests never ends.
         let ours = EnvFilter::builder().parse("off,rexd=info")?;
         registry.with(spans.with_filter(ours)).try_init()?;
-        Ok(Self(Some(provider)))
+        Ok(Self { traces: Some(provider), metrics, page })
     }
 
-    /// Exports the remaining spans. Blocks for a few seconds at most when the collector does not respond.
+    /// The metrics, in Prometheus' text format.
+    #[must_use]
+    pub fn page(&self) -> MetricsPage {
+        self.page.clone()
+    }
+
+    /// Exports the remaining spans and metrics. Blocks for a few seconds at most when the collector does not respond.
     pub fn finish(self) {
-        if let Some(error) = self.0.and_then(|provider| provider.shutdown().err()) {
+        if let Some(error) = self.traces.and_then(|provider| provider.shutdown().err()) {
             tracing::warn!(%error, "the last spans were not exported");
         }
+        if let Err(error) = self.metrics.shutdown() {
+            tracing::warn!(%error, "the last metrics were not exported");
+        }
     }
+}
+
+fn resource() -> Resource {
+    Resource::builder().with_service_name("rexd").build()
 }
 
 struct Carrier<'a>(&'a MetadataMap);

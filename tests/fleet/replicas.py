@@ -38,6 +38,10 @@ class Replica(Peer):
             super().__exit__()
 
 
+DISTURBANCES = set()
+"""What disturbed fleets whose engine should have been there all the time."""
+
+
 class Fleet:
     """Some replicas with the same settings. What they need is started when it is first asked for."""
 
@@ -52,6 +56,8 @@ class Fleet:
 
     def __exit__(self, *_):
         self.stop()
+        if any("the shared engine is away" in log.read_text() for log in self.directory.rglob("rexd.log")):
+            DISTURBANCES.add("an engine replied after more than 50 ms, so a replica went on alone")
         self.stack.close()
 
     def start_engine(self, password=None):

@@ -81,6 +81,7 @@ pub(crate) async fn start_with_tls(settings: Settings, tls: Option<tls::Files>) 
         listener,
         tls,
         ops: Some(ops_listener),
+        ops_pages: Vec::new(),
         readiness: readiness.clone(),
     };
     let stop = CancellationToken::new();

@@ -231,6 +231,7 @@ async fn refusal(files: Files) -> String {
         listener,
         tls: Some(files),
         ops: None,
+        ops_pages: Vec::new(),
         readiness,
     };
     let error =

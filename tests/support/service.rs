@@ -96,6 +96,7 @@ impl Service {
             listener,
             tls: options.tls,
             ops: None,
+            ops_pages: Vec::new(),
             readiness,
         };
         let stop = CancellationToken::new();

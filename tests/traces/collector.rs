@@ -1,4 +1,4 @@
-//! An OTLP collector that accepts every export and keeps the spans.
+//! An OTLP collector that accepts every export, and keeps those of spans and of metrics apart.
 
 use std::{
     net::SocketAddr,
@@ -42,31 +42,42 @@ pub(crate) struct Span {
 
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
-    /// The export requests, each with its gRPC prefix.
-    bytes: Arc<Mutex<Vec<Vec<u8>>>>,
+    exports: Arc<Mutex<Exports>>,
+}
+
+/// The export requests, each with its gRPC prefix.
+#[derive(Default)]
+struct Exports {
+    spans: Vec<Vec<u8>>,
+    metrics: Vec<Vec<u8>>,
 }
 
 impl Collector {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, bytes) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Vec<u8>>>>::default());
-        let kept = Arc::clone(&bytes);
+        let (address, exports) = (listener.local_addr().unwrap(), Arc::<Mutex<Exports>>::default());
+        let kept = Arc::clone(&exports);
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(collect(socket, Arc::clone(&kept)));
             }
         });
-        Self { address, bytes }
+        Self { address, exports }
     }
 
-    /// Everything that was exported, as bytes.
+    /// The exported spans, as bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().concat()
+        self.exports.lock().unwrap().spans.concat()
+    }
+
+    /// The exported metrics, as bytes.
+    pub(crate) fn metrics(&self) -> Vec<u8> {
+        self.exports.lock().unwrap().metrics.concat()
     }
 
     /// The spans that were exported.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        let requests = self.bytes.lock().unwrap().clone();
+        let requests = self.exports.lock().unwrap().spans.clone();
         let requests = requests.iter().map(|message| {
             // gRPC's prefix: not compressed, and the length.
             let (prefix, message) = message.split_at(5);
@@ -78,17 +89,24 @@ impl Collector {
     }
 }
 
-async fn collect(socket: TcpStream, kept: Arc<Mutex<Vec<Vec<u8>>>>) {
+async fn collect(socket: TcpStream, kept: Arc<Mutex<Exports>>) {
     let mut connection = h2::server::handshake(socket).await.unwrap();
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let kept = Arc::clone(&kept);
         tokio::spawn(async move {
+            let is_metrics = request.uri().path().contains("MetricsService");
             let (mut body, mut message) = (request.into_body(), Vec::new());
             while let Some(Ok(bytes)) = body.data().await {
                 message.extend_from_slice(&bytes);
                 let _ = body.flow_control().release_capacity(bytes.len());
             }
-            kept.lock().unwrap().push(message);
+            let mut kept = kept.lock().unwrap();
+            if is_metrics {
+                kept.metrics.push(message)
+            } else {
+                kept.spans.push(message)
+            }
+            drop(kept);
             let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
             let mut stream = respond.send_response(head, false).unwrap();
             // An empty message: everything was accepted.

@@ -4,6 +4,7 @@
 mod collector;
 mod levels;
 mod lines;
+mod metrics;
 mod process;
 #[path = "../support/mod.rs"]
 mod support;
@@ -38,14 +39,15 @@ fn largest_blob() -> (String, String) {
     (APP.to_owned(), digest.to_string())
 }
 
-/// Starts the service, pings through it within the caller's trace, and stops it. Returns what the collector received.
-async fn exported_by_a_ping(endpoint_is_set: bool) -> Vec<u8> {
+/// Starts the service, pings through it within the caller's trace, and stops it. Returns the spans and the metrics that the
+/// collector received.
+async fn exported_by_a_ping(endpoint_is_set: bool) -> (Vec<u8>, Vec<u8>) {
     let registry = support::demo_registry().await;
     let collector = Collector::start().await;
     let service = Service::start(registry.address(), endpoint_is_set.then_some(collector.address));
     service.client().await.ping(in_trace(PingRequest::default())).await.unwrap();
     tokio::task::spawn_blocking(|| service.stop()).await.unwrap();
-    collector.bytes()
+    (collector.bytes(), collector.metrics())
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
@@ -60,7 +62,7 @@ fn has_ancestor(spans: &[Span], span: &Span, name: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_are_exported_in_the_callers_trace_and_flushed_at_shutdown() {
-    let exported = exported_by_a_ping(true).await;
+    let (exported, _) = exported_by_a_ping(true).await;
     assert!(contains(&exported, &TRACE_ID), "the caller's trace id is used");
     for part in ["rexd", "rpc", "upstream", "http.response.status_code"] {
         assert!(contains(&exported, part.as_bytes()), "{part} is exported");
@@ -69,7 +71,16 @@ async fn spans_are_exported_in_the_callers_trace_and_flushed_at_shutdown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_exported_without_an_endpoint() {
-    assert_eq!(exported_by_a_ping(false).await, b"");
+    assert_eq!(exported_by_a_ping(false).await, (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_exported_at_shutdown() {
+    let (_, metrics) = exported_by_a_ping(true).await;
+    for part in ["rexd", "rpc.server.call.duration", "RegistryService/Ping", "demo.local", "process.cpu.time"]
+    {
+        assert!(contains(&metrics, part.as_bytes()), "{part} is exported");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

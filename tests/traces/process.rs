@@ -1,8 +1,8 @@
 //! `rexd serve` as a process, with its log in a pipe.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
-    net::SocketAddr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -14,21 +14,25 @@ pub(crate) struct Service {
     child: Child,
     log: BufReader<ChildStderr>,
     address: SocketAddr,
+    ops: SocketAddr,
+}
+
+/// An address with a free port; no other process should take it before the service binds it.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 impl Service {
     /// Starts the service and waits until it serves; it exports to `collector`, if there is one.
     pub(crate) fn start(registry: SocketAddr, collector: Option<SocketAddr>) -> Self {
-        // A free port; no other process should take it before the service binds it.
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
+        let (address, ops) = (free_address(), free_address());
         let mut command = Command::new(env!("CARGO_BIN_EXE_rexd"));
         command
             .args(["serve", "--listen", &address.to_string()])
             .env("REXD_REGISTRIES", format!("{{demo.local: {{url: \"http://{registry}\"}}}}"))
             .env("REXD_DEFAULT_REGISTRY", "demo.local")
-            .env("REXD_OPS_LISTEN", "null")
+            .env("REXD_OPS_LISTEN", ops.to_string())
+            .env("REXD_ALLOW_UNLISTED", "true")
             .env("REXD_LIMITS__DRAIN_PAUSE", "1ms")
             .stderr(Stdio::piped());
         if let Some(collector) = collector {
@@ -40,12 +44,23 @@ impl Service {
         while !seen.contains("\"serving\"") {
             assert!(log.read_line(&mut seen).unwrap() > 0, "the service ended early: {seen}");
         }
-        Self { child, log, address }
+        Self { child, log, address, ops }
     }
 
     pub(crate) async fn client(&self) -> RegistryServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         RegistryServiceClient::new(endpoint.connect().await.unwrap())
+    }
+
+    /// The page of the metrics.
+    pub(crate) fn metrics(&self) -> String {
+        let mut connection = TcpStream::connect(self.ops).unwrap();
+        connection.write_all(b"GET /metrics HTTP/1.1\r\nhost: ops\r\n\r\n").unwrap();
+        let mut response = String::new();
+        connection.read_to_string(&mut response).unwrap();
+        let (head, page) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/plain; version=0.0.4"), "{head}");
+        page.to_owned()
     }
 
     /// Stops the service with SIGTERM, which must succeed. Returns what it logged while serving, a JSON object a line.
