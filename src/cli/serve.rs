@@ -18,8 +18,17 @@ use crate::{
     telemetry::MetricsPage,
 };
 
+/// The ops port's pages.
+const INDEX: &str = "\
+/livez     whether the process runs
+/readyz    whether the service accepts calls
+/metrics   what it counts and measures, for Prometheus
+/configz   the configuration in effect, without secrets, and where each value comes from
+";
+
 pub(super) async fn serve(args: &ConfigArgs, metrics: MetricsPage) -> Result<(), Failure> {
-    let config = wiring::load(args)?.config;
+    let loaded = wiring::load(args)?;
+    let (configz, config) = (loaded.render(), loaded.config);
     let memory = memory_limits::choose(&config.limits);
     metrics::name_registries(config.registries.keys().cloned());
     metrics::observe_process();
@@ -42,11 +51,7 @@ pub(super) async fn serve(args: &ConfigArgs, metrics: MetricsPage) -> Result<(),
     let address = listener.local_addr().map_err(Failure::failed)?;
     let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose().map_err(Failure::failed)?;
     let mut server = assemble(&config, registries, budget, listener, ops).await?;
-    server.ops_pages = vec![OpsPage {
-        path: "/metrics",
-        media_type: MetricsPage::MEDIA_TYPE,
-        render: Arc::new(move || metrics.render()),
-    }];
+    server.ops_pages = ops_pages(metrics, configz);
     tracing::info!(
         listen = %address,
         ops_listen = ops_address.map(tracing::field::display),
@@ -65,6 +70,22 @@ pub(super) async fn serve(args: &ConfigArgs, metrics: MetricsPage) -> Result<(),
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The pages for people and for Prometheus. They hold no secret: the configuration is redacted.
+fn ops_pages(metrics: MetricsPage, configz: String) -> Vec<OpsPage> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    let index = format!("rexd {}\n\n{INDEX}", env!("CARGO_PKG_VERSION"));
+    let page = |path, media_type, render: Arc<dyn Fn() -> Vec<u8> + Send + Sync>| OpsPage {
+        path,
+        media_type,
+        render,
+    };
+    vec![
+        page("/", TEXT, Arc::new(move || index.clone().into_bytes())),
+        page("/metrics", MetricsPage::MEDIA_TYPE, Arc::new(move || metrics.render())),
+        page("/configz", TEXT, Arc::new(move || configz.clone().into_bytes())),
+    ]
 }
 
 /// The service with health and reflection, on a listener.

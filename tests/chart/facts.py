@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import re
 import tempfile
 
 import kubernetes_validate.utils as kubernetes_validate
@@ -198,3 +199,30 @@ def accepted(binary, objects):
         config = pathlib.Path(folder) / "config.yaml"
         config.write_text(text.replace("/var/run/rexd", f"{folder}/var/run/rexd"))
         return problem_of(command(binary, "check-config", "--config", config))
+
+
+def check_monitoring():
+    """The alerts are rules that Prometheus accepts, and fire when they should; each metric that they name exists."""
+    objects = objects_of(template("-f", CHART / "ci" / "monitoring-values.yaml").stdout)
+    monitor = one(objects, "PodMonitor")
+    pod = one(objects, "Deployment")["spec"]["template"]
+    names = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+    fact("the PodMonitor reads a port of the pod", monitor["spec"]["podMetricsEndpoints"][0]["port"] in names)
+    selects = monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    fact("the PodMonitor selects the pods", selects)
+    spec = one(objects, "PrometheusRule")["spec"]
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    used = set(re.findall(r"\b(?:rexd|rpc|http)_\w+?(?=_(?:bucket|count)\b|\{)", str(spec)))
+    unknown = [name for name in sorted(used) if f"`{name}`" not in documented]
+    check("every metric of the alerts is documented", unknown or ("" if used else "no metric was found"))
+    runbook = (ROOT / "docs" / "operations.md").read_text()
+    alerts = [rule["alert"] for group in spec["groups"] for rule in group["rules"]]
+    check("every alert has a line in docs/operations.md", [name for name in alerts if f"`{name}`" not in runbook])
+    with tempfile.TemporaryDirectory() as folder:
+        rules, tests = pathlib.Path(folder) / "rules.yaml", pathlib.Path(folder) / "test.yaml"
+        rules.write_text(yaml.safe_dump(spec))
+        tests.write_text((pathlib.Path(__file__).parent / "rules_test.yaml").read_text().replace("RULES", str(rules)))
+        check("promtool accepts the alerts", problem_of(command("promtool", "check", "rules", rules)))
+        check("each alert fires when it should, and not before", problem_of(command("promtool", "test", "rules", tests)))
+    tested = (pathlib.Path(__file__).parent / "rules_test.yaml").read_text()
+    check("each alert has a unit test", [name for name in alerts if f"alertname: {name}," not in tested])

@@ -11,7 +11,12 @@ ROOT = HERE.parents[1]
 CHART = ROOT / "helm" / "rexd"
 
 # Kinds that are not part of Kubernetes, so it has no schema for them.
-CUSTOM = {"cert-manager.io/v1/Certificate", "gateway.networking.k8s.io/v1/GRPCRoute"}
+CUSTOM = {
+    "cert-manager.io/v1/Certificate",
+    "gateway.networking.k8s.io/v1/GRPCRoute",
+    "monitoring.coreos.com/v1/PodMonitor",
+    "monitoring.coreos.com/v1/PrometheusRule",
+}
 
 
 def command(*arguments, stdin=None):

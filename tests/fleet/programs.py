@@ -11,11 +11,11 @@ NEEDED = {
 }
 
 
-def find():
+def find(needed=None):
     """Adds the folders to PATH in which `tests/run` and `go install` put programs; ends when one of them is missing."""
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     folders = [cache / "rexd-tests" / "bin", pathlib.Path.home() / "go" / "bin"]
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), *map(str, folders)])
-    missing = [f"{name} ({how})" for name, how in NEEDED.items() if not shutil.which(name)]
+    missing = [f"{name} ({how})" for name, how in (needed or NEEDED).items() if not shutil.which(name)]
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}")

@@ -149,3 +149,17 @@ async fn the_documentation_has_every_metric_of_the_page_and_of_the_source() {
         assert!(names.iter().any(|known| known == name), "{name} is not in docs/metrics.md");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ops_port_shows_the_configuration_and_its_pages() {
+    let registry = demo_registry().await;
+    let service = Service::start(registry.address(), None);
+    let configuration = service.page("/configz");
+    for part in ["demo.local", "REXD_REGISTRIES", "max_streams"] {
+        assert!(configuration.contains(part), "{part}: {configuration}");
+    }
+    let index = service.page("/");
+    for path in ["/livez", "/readyz", "/metrics", "/configz"] {
+        assert!(index.contains(path), "{index}");
+    }
+}
