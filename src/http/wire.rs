@@ -77,11 +77,15 @@ impl Wire {
             Ok(response) => response,
             Err(error) => {
                 measured.failed(failure::kind(&error));
+                tracing::debug!(parent: &span, registry = at.registry, %error, "a request has no response");
                 return Err(error);
             }
         };
         measured.responded(response.status());
-        span.record("http.response.status_code", response.status().as_u16());
+        let status = response.status().as_u16();
+        span.record("http.response.status_code", status);
+        let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(parent: &span, registry = at.registry, status, milliseconds, "a registry responded");
         rate_limit::note(&at.registry, response.headers());
         Ok(Response::new(response, at.clone(), began.elapsed(), self.limits, call.memory().clone()))
     }

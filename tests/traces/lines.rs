@@ -166,3 +166,16 @@ async fn a_call_that_its_caller_cancels_is_a_line_too() {
         lines[0]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_to_the_registry_is_a_line_of_its_call_at_debug() {
+    let registry = demo_registry().await;
+    let service = Service::start_with(registry.address(), None, &[("REXD_LOG", "rexd=debug")]);
+    service.client().await.get_manifest(with_id(manifest("v1"), "mine-5")).await.unwrap();
+    let log = stop(service).await;
+    let of_the_call = |line: &&Value| {
+        line["message"] == "a registry responded" && line.to_string().contains("/v2/sample/app/manifests/v1")
+    };
+    let line = log.iter().find(of_the_call).unwrap();
+    assert_eq!((line["registry"].as_str(), line["status"].as_u64()), (Some("demo.local"), Some(200)));
+}

@@ -153,8 +153,14 @@ async fn the_documentation_has_every_metric_of_the_page_and_of_the_source() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ops_port_shows_the_configuration_and_its_pages() {
     let registry = demo_registry().await;
-    let service = Service::start(registry.address(), None);
+    let secret =
+        format!("{{demo.local: {{url: \"http://{}\", headers: {{X-Key: canary}}}}}}", registry.address());
+    let service = Service::start_with(registry.address(), None, &[("REXD_REGISTRIES", &secret)]);
+    service.client().await.ping(PingRequest::default()).await.unwrap();
     let configuration = service.page("/configz");
+    for path in ["/configz", "/metrics", "/"] {
+        assert!(!service.page(path).contains("canary"), "{path} shows a secret");
+    }
     for part in ["demo.local", "REXD_REGISTRIES", "max_streams"] {
         assert!(configuration.contains(part), "{part}: {configuration}");
     }

@@ -25,6 +25,15 @@ fn free_address() -> SocketAddr {
 impl Service {
     /// Starts the service and waits until it serves; it exports to `collector`, if there is one.
     pub(crate) fn start(registry: SocketAddr, collector: Option<SocketAddr>) -> Self {
+        Self::start_with(registry, collector, &[])
+    }
+
+    /// The same, with further environment variables.
+    pub(crate) fn start_with(
+        registry: SocketAddr,
+        collector: Option<SocketAddr>,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let (address, ops) = (free_address(), free_address());
         let mut command = Command::new(env!("CARGO_BIN_EXE_rexd"));
         command
@@ -34,6 +43,7 @@ impl Service {
             .env("REXD_OPS_LISTEN", ops.to_string())
             .env("REXD_ALLOW_UNLISTED", "true")
             .env("REXD_LIMITS__DRAIN_PAUSE", "1ms")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped());
         if let Some(collector) = collector {
             command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{collector}"));
