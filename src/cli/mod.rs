@@ -11,7 +11,7 @@
 //! | `connection`, `image` | the service to call, and a target as an image reference |
 //! | `output`, `failure` | what a command prints, and its exit code |
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -20,7 +20,10 @@ use self::{
     failure::Failure,
     output::{print, write_out},
 };
-use crate::telemetry::{Exports, Telemetry};
+use crate::{
+    config::LogFormat,
+    telemetry::{Exports, Logs, Telemetry},
+};
 
 mod blob;
 mod call;
@@ -129,14 +132,32 @@ fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-async fn run_async(command: Command, log: Option<&str>) -> Result<(), Failure> {
-    let service = matches!(command, Command::Serve(_));
-    // Commands print their own messages; the log is for users that request it.
-    let filter = log.or((!service).then_some("warn"));
-    let exports = Exports { traces: service && exports("TRACES"), metrics: service && exports("METRICS") };
-    let telemetry = Telemetry::start(filter, exports).map_err(|error| Failure::Usage(error.to_string()))?;
+async fn run_async(command: Command, filter: Option<&str>) -> Result<(), Failure> {
+    // The configuration says how the service logs. Commands print their own messages; the log is for users that request it.
+    let serve = match &command {
+        Command::Serve(args) => Some(wiring::load(args)?),
+        _ => None,
+    };
+    let config = serve.as_ref().map(|loaded| loaded.config.log.clone());
+    let is_service = config.is_some();
+    let log = config.unwrap_or_default();
+    let logs = Logs {
+        filter: filter.unwrap_or(if is_service { &log.filter } else { "warn" }),
+        json: match log.format {
+            LogFormat::Auto => !std::io::stderr().is_terminal(),
+            LogFormat::Text => false,
+            LogFormat::Json => true,
+        },
+        slow_call: log.slow_call,
+    };
+    let exports =
+        Exports { traces: is_service && exports("TRACES"), metrics: is_service && exports("METRICS") };
+    let telemetry = Telemetry::start(logs, exports).map_err(|error| Failure::Usage(error.to_string()))?;
     let outcome = match command {
-        Command::Serve(args) => serve::serve(&args, telemetry.page()).await,
+        Command::Serve(_) => match serve {
+            Some(loaded) => serve::serve(loaded, telemetry.page()).await,
+            None => Ok(()),
+        },
         Command::Demo(args) => demo::demo(args).await,
         Command::Ping(args) => call::ping(args).await,
         Command::Catalog(args) => call::catalog(args).await,

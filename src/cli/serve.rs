@@ -8,9 +8,9 @@ use tokio::{
 };
 use tonic::service::Routes;
 
-use super::{config_args::ConfigArgs, failure::Failure, memory_limits, wiring};
+use super::{failure::Failure, memory_limits, wiring};
 use crate::{
-    config::{CallerIdentity, Config, Tls},
+    config::{CallerIdentity, Config, Loaded, Tls},
     grpc::{Registries, proto},
     memory::MemoryBudget,
     metrics,
@@ -26,8 +26,7 @@ const INDEX: &str = "\
 /configz   the configuration in effect, without secrets, and where each value comes from
 ";
 
-pub(super) async fn serve(args: &ConfigArgs, metrics: MetricsPage) -> Result<(), Failure> {
-    let loaded = wiring::load(args)?;
+pub(super) async fn serve(loaded: Loaded, metrics: MetricsPage) -> Result<(), Failure> {
     let (configz, config) = (loaded.render(), loaded.config);
     let memory = memory_limits::choose(&config.limits);
     metrics::name_registries(config.registries.keys().cloned());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing_subscriber::EnvFilter;
+
 use super::caller::{Caller, CallerIdentity};
 use super::error::Report;
 use super::origin::member;
@@ -22,6 +24,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         report.rule(&[&member("/cache/store", key)], problem);
     }
     fleet(config, report);
+    if let Err(error) = EnvFilter::builder().parse(&config.log.filter) {
+        report.rule(&["/log/filter"], format!("must be a filter, such as info or info,rexd=debug ({error})"));
+    }
 }
 
 fn listeners(config: &Config, report: &mut Report) {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::Cache;
 use super::caller::Caller;
 use super::limits::Limits;
+use super::log::Log;
 use super::registry::{self, Registry};
 
 /// The whole configuration of the service. [`Config::default`] is what runs without any: the well-known public
@@ -53,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is kept of what was read from registries.
     pub cache: Cache,
+    /// What is logged, and how.
+    pub log: Log,
 }
 
 /// TLS of the gRPC listener.
@@ -84,6 +87,7 @@ impl Default for Config {
             callers: None,
             limits: Limits::default(),
             cache: Cache::default(),
+            log: Log::default(),
         }
     }
 }

@@ -50,7 +50,7 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         bytes: counter("rexd.call.sent", "By", "Bytes of responses; of blobs, bytes of their content"),
         cache: counter("rexd.cache.responses", "{response}", "Responses by where they came from"),
         resumes: counter("rexd.blob.resumes", "{resume}", "Reads of blobs that were resumed"),
-        slow: counter("rexd.calls.slow", "{call}", "Calls that had no response after 10 seconds"),
+        slow: counter("rexd.calls.slow", "{call}", "Calls that had no response for long"),
     }
 });
 

@@ -31,8 +31,16 @@ use crate::{
 /// The metadata key of a request id, of requests and of responses.
 const REQUEST_ID: &str = "x-request-id";
 
-/// A call that has no response after this time is logged while it runs.
+/// A call that has no response after this time is logged while it runs, unless the configuration says otherwise.
 const SLOW_CALL: Duration = Duration::from_secs(10);
+
+static CONFIGURED_SLOW_CALL: OnceLock<Duration> = OnceLock::new();
+
+/// Sets the time after which a call counts as slow, once for the process.
+pub(super) fn set_slow_call(time: Duration) {
+    // The first value stays: there is one log.
+    let _ = CONFIGURED_SLOW_CALL.set(time);
+}
 
 /// A call. Its clones are the same call.
 #[derive(Debug, Clone)]
@@ -161,7 +169,7 @@ impl CallRecord {
         tokio::select! {
             biased;
             outcome = &mut call => return outcome,
-            () = tokio::time::sleep(SLOW_CALL) => {}
+            () = tokio::time::sleep(*CONFIGURED_SLOW_CALL.get_or_init(|| SLOW_CALL)) => {}
         }
         self.0.warn_slow();
         call.await

@@ -1,6 +1,6 @@
 //! Logs, traces and metrics.
 //!
-//! Logs go to standard error: for people on a terminal, as JSON elsewhere, with control characters escaped in both. Traces
+//! Logs go to standard error, as text or as JSON, with control characters escaped in both. Traces
 //! are exported over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` (or its `_TRACES_` form) is set, and not otherwise; a call's
 //! trace continues from the W3C trace context in its metadata.
 //!
@@ -11,7 +11,7 @@
 //! | `error` | why telemetry cannot start |
 //! | `request_id` | the id that callers and operators know a call by |
 
-use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
 use opentelemetry_sdk::{
@@ -29,8 +29,16 @@ pub use call::CallRecord;
 pub use error::TelemetryError;
 pub use metrics_page::MetricsPage;
 
-/// The filter when none is given.
-const DEFAULT_FILTER: &str = "info";
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Logs<'a> {
+    /// In the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: &'a str,
+    /// Whether lines are JSON objects, or text for people.
+    pub json: bool,
+    /// The time without a response after which a call is logged while it runs.
+    pub slow_call: Duration,
+}
 
 /// What is sent over OTLP.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,14 +58,15 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts logging, measuring, and what `exports` says. `filter` is in the syntax of `tracing_subscriber::EnvFilter`.
-    pub fn start(filter: Option<&str>, exports: Exports) -> Result<Self, TelemetryError> {
-        let filter = EnvFilter::builder().parse(filter.unwrap_or(DEFAULT_FILTER))?;
+    /// Starts logging, measuring, and what `exports` says.
+    pub fn start(logs: Logs<'_>, exports: Exports) -> Result<Self, TelemetryError> {
+        call::set_slow_call(logs.slow_call);
+        let filter = EnvFilter::builder().parse(logs.filter)?;
         let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        let logs = if std::io::stderr().is_terminal() {
-            stderr.with_target(false).boxed()
-        } else {
+        let logs = if logs.json {
             stderr.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        } else {
+            stderr.with_target(false).boxed()
         };
         let (metrics, page) = metrics_page::start(exports.metrics, resource())?;
         let registry = tracing_subscriber::registry().with(logs.with_filter(filter));

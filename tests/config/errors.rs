@@ -119,6 +119,22 @@ registries:
 )]
 #[case::no_registry("registries: {}", "registries: is empty, and allow_unlisted is false")]
 #[case::same_address("ops_listen: 127.0.0.1:50051", "ops_listen: must not be the address of listen")]
+#[case::filter(
+    "log: {filter: 'rexd=loud'}",
+    "log.filter: must be a filter, such as info or info,rexd=debug ("
+)]
+#[case::budget_alone(
+    "registries: {docker.io: {fleet: {requests_per_second: 5}}}",
+    "fleet: needs cache.shared too"
+)]
+#[case::engine_user_alone(
+    "cache: {shared: {url: 'redis://valkey', username: rexd}}",
+    "username: needs password_file too"
+)]
+#[case::engine_ca_without_tls(
+    "cache: {shared: {url: 'redis://valkey', ca_file: DIR/present}}",
+    "ca_file: needs a url that begins with rediss"
+)]
 #[case::key_alone(
     "registries: {docker.io: {client_key_file: DIR/present}}",
     "client_key_file: needs client_cert_file too"

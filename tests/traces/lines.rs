@@ -179,3 +179,30 @@ async fn each_request_to_the_registry_is_a_line_of_its_call_at_debug() {
     let line = log.iter().find(of_the_call).unwrap();
     assert_eq!((line["registry"].as_str(), line["status"].as_u64()), (Some("demo.local"), Some(200)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_long_is_logged_while_it_runs() {
+    let registry = demo_registry().await;
+    let proxy = FaultProxy::start(registry.address());
+    proxy.inject(When::always("/manifests/"), Fault::DelayHead(Duration::from_millis(300)));
+    let service = Service::start_with(proxy.address(), None, &[("REXD_LOG__SLOW_CALL", "50ms")]);
+    let mut client = service.client().await;
+    client.get_manifest(with_id(manifest("v1"), "mine-6")).await.unwrap();
+    client.ping(PingRequest::default()).await.unwrap();
+    drop(client);
+    let log = stop(service).await;
+    let slow: Vec<_> =
+        log.iter().filter(|line| line["message"] == "a call takes long; it is still running").collect();
+    assert_eq!(slow.len(), 1, "{log:#?}");
+    assert_eq!((slow[0]["level"].as_str(), slow[0]["reference"].as_str()), (Some("WARN"), Some("v1")));
+    assert_eq!(slow[0]["span"]["request_id"], "mine-6");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filter_of_the_configuration_is_used() {
+    let registry = demo_registry().await;
+    let service = Service::start_with(registry.address(), None, &[("REXD_LOG__FILTER", "info,rexd=debug")]);
+    service.client().await.ping(PingRequest::default()).await.unwrap();
+    let log = stop(service).await;
+    assert!(log.iter().any(|line| line["message"] == "a registry responded"), "{log:#?}");
+}
