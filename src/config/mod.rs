@@ -8,7 +8,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `service` | the top level: [`Config`] |
-//! | `registry`, `credentials`, `caller`, `limits`, `cache`, `cache_shared`, `cache_store` | the sections |
+//! | `registry`, `credentials`, `caller`, `limits`, `cache`, `cache_shared`, `cache_store`, `log` | the sections |
 //! | `address`, `duration`, `header` | the kinds of text values: one parser each, for the schema's check and for the type |
 //! | `file`, `located`, `environment` | read the sources, with the line of each value in the file |
 //! | `layers`, `origin` | merge the sources, and keep the origin of each value |

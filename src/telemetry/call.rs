@@ -21,7 +21,7 @@ use tonic_types::StatusExt as _;
 use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use super::{Carrier, request_id};
+use super::{carrier::Carrier, request_id};
 use crate::{
     client::RequestCount,
     metrics::{self, RunningCall},

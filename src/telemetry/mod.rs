@@ -8,19 +8,20 @@
 //! |---|---|
 //! | `call` | one call: its span, and the line at its end |
 //! | `metrics_page` | the metrics for Prometheus, and over OTLP |
+//! | `carrier` | the trace context in the metadata of a call |
 //! | `error` | why telemetry cannot start |
 //! | `request_id` | the id that callers and operators know a call by |
 
 use std::time::Duration;
 
-use opentelemetry::{global, propagation::Extractor, trace::TracerProvider as _};
+use opentelemetry::{global, trace::TracerProvider as _};
 use opentelemetry_sdk::{
     Resource, metrics::SdkMeterProvider, propagation::TraceContextPropagator, trace::SdkTracerProvider,
 };
-use tonic::metadata::{KeyRef, MetadataMap};
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 mod call;
+mod carrier;
 mod error;
 mod metrics_page;
 mod request_id;
@@ -104,20 +105,4 @@ impl Telemetry {
 
 fn resource() -> Resource {
     Resource::builder().with_service_name("rexd").build()
-}
-
-struct Carrier<'a>(&'a MetadataMap);
-
-impl Extractor for Carrier<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        let ascii = |key| match key {
-            KeyRef::Ascii(key) => Some(key.as_str()),
-            KeyRef::Binary(_) => None,
-        };
-        self.0.keys().filter_map(ascii).collect()
-    }
 }
