@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status, Streaming};
+use rexd::grpc::proto::registry_service_client::RegistryServiceClient;
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::{
     PATIENCE, Setting, large_blob,
@@ -20,8 +21,18 @@ type Stream = Streaming<rexd::grpc::proto::StreamBlobResponse>;
 
 /// Opens a stream of the large blob, and reads its header.
 async fn open(setting: &Setting) -> Result<Stream, Status> {
+    open_with(setting.client.clone()).await
+}
+
+/// The same on a connection of its own, for a stream that is held and not read: it fills its window, and a few of them would
+/// fill the window of a connection that they share, so that no message of a further stream arrived.
+async fn hold(setting: &Setting) -> Result<Stream, Status> {
+    open_with(setting.service.client().await).await
+}
+
+async fn open_with(mut client: RegistryServiceClient<Channel>) -> Result<Stream, Status> {
     let (request, _) = large_blob();
-    let mut stream = setting.client.clone().stream_blob(request).await?.into_inner();
+    let mut stream = client.stream_blob(request).await?.into_inner();
     begin(&mut stream).await;
     Ok(stream)
 }
@@ -34,7 +45,7 @@ fn is_overloaded(status: Status) {
 #[tokio::test]
 async fn a_stream_over_the_limit_is_refused_without_a_request_to_the_registry() {
     let setting = Setting::limited_to(2).await;
-    let held = [open(&setting).await.unwrap(), open(&setting).await.unwrap()];
+    let held = [hold(&setting).await.unwrap(), hold(&setting).await.unwrap()];
     let before = setting.proxy.connection_log().connections().len();
     for _ in 0..10 {
         is_overloaded(open(&setting).await.unwrap_err());
@@ -51,7 +62,7 @@ async fn the_memory_limit_refuses_streams_as_the_stream_limit_does() {
     let setting = Setting::serving(crate::support::sample(), options).await;
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(open(&setting).await.unwrap());
+        held.push(hold(&setting).await.unwrap());
     }
     is_overloaded(open(&setting).await.unwrap_err());
 }
@@ -98,7 +109,7 @@ async fn five_hundred_cancels_leak_no_permit_and_no_connection() {
     setting.proxy.connection_log().wait_for(PATIENCE, closed).await;
     let mut held = Vec::new();
     for _ in 0..STREAMS {
-        held.push(open(&setting).await.unwrap());
+        held.push(hold(&setting).await.unwrap());
     }
     is_overloaded(open(&setting).await.unwrap_err());
 }
