@@ -211,10 +211,7 @@ def check_monitoring():
     selects = monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
     fact("the PodMonitor selects the pods", selects)
     spec = one(objects, "PrometheusRule")["spec"]
-    documented = (ROOT / "docs" / "metrics.md").read_text()
-    used = set(re.findall(r"\b(?:rexd|rpc|http)_\w+?(?=_(?:bucket|count)\b|\{)", str(spec)))
-    unknown = [name for name in sorted(used) if f"`{name}`" not in documented]
-    check("every metric of the alerts is documented", unknown or ("" if used else "no metric was found"))
+    check("every metric of the alerts is documented", undocumented([rule["expr"] for rule in spec["groups"][0]["rules"]]))
     runbook = (ROOT / "docs" / "operations.md").read_text()
     alerts = [rule["alert"] for group in spec["groups"] for rule in group["rules"]]
     check("every alert has a line in docs/operations.md", [name for name in alerts if f"`{name}`" not in runbook])
@@ -226,3 +223,47 @@ def check_monitoring():
         check("each alert fires when it should, and not before", problem_of(command("promtool", "test", "rules", tests)))
     tested = (pathlib.Path(__file__).parent / "rules_test.yaml").read_text()
     check("each alert has a unit test", [name for name in alerts if f"alertname: {name}," not in tested])
+
+    objects = objects_of(template("-f", CHART / "ci" / "servicemonitor-values.yaml").stdout)
+    monitor, service = one(objects, "ServiceMonitor")["spec"], one(objects, "Service", "-headless")
+    selected = [
+        item["metadata"]["name"]
+        for item in objects
+        if item["kind"] == "Service" and monitor["selector"]["matchLabels"].items() <= item["metadata"]["labels"].items()
+    ]
+    check("the ServiceMonitor selects the headless Service alone", "" if selected == [service["metadata"]["name"]] else selected)
+    ports = {port["name"] for port in service["spec"]["ports"]}
+    fact("the ServiceMonitor reads a port of that Service", monitor["endpoints"][0]["port"] in ports)
+    check_dashboard(json.loads(one(objects, "ConfigMap", "-dashboard")["data"]["rexd.json"]))
+
+
+def check_dashboard(dashboard):
+    """What Grafana's schema wants of a dashboard, as far as this one uses it."""
+    panels = dashboard["panels"]
+    ids = [panel["id"] for panel in panels]
+    fact("the dashboard has a title, a schema version and panels", dashboard["title"] and dashboard["schemaVersion"] >= 36 and panels)
+    fact("each panel has an id of its own", len(set(ids)) == len(ids))
+    required = {"id", "type", "title", "gridPos", "targets", "datasource", "fieldConfig"}
+    check("each panel has what Grafana requires", [panel.get("title") for panel in panels if not required <= panel.keys()])
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    fits = all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+    fact("the panels are beside each other, and none covers another", fits and len(set(places)) == len(places))
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]} | {"__rate_interval"}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels)))
+    check("every variable of the panels exists", used - variables)
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    check("every metric of the dashboard is documented", undocumented(expressions))
+    plain = [expr.replace("$__rate_interval", "5m").replace("$namespace", ".*") for expr in expressions]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        rules = [{"record": f"panel:{number}", "expr": expr} for number, expr in enumerate(plain)]
+        yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}, file)
+        file.flush()
+        check("promtool accepts every query of the dashboard", problem_of(command("promtool", "check", "rules", file.name)))
+
+
+def undocumented(expressions):
+    """The metrics of the queries that docs/metrics.md does not have."""
+    documented = (ROOT / "docs" / "metrics.md").read_text()
+    names = set(re.findall(r"\b((?:rexd|rpc|http|process)_\w+)(?=\{)", " ".join(expressions)))
+    plain = {re.sub(r"_(bucket|count)$", "", name) if name.endswith(("_seconds_bucket", "_seconds_count")) else name for name in names}
+    return sorted(name for name in plain if f"`{name}`" not in documented) or ("" if plain else "no metric was found")

@@ -16,6 +16,7 @@ CUSTOM = {
     "gateway.networking.k8s.io/v1/GRPCRoute",
     "monitoring.coreos.com/v1/PodMonitor",
     "monitoring.coreos.com/v1/PrometheusRule",
+    "monitoring.coreos.com/v1/ServiceMonitor",
 }
 
 

@@ -14,6 +14,7 @@ Values that contradict each other, which a schema cannot detect. Each message sa
 {{- include "rexd.checkCache" . }}
 {{- include "rexd.checkScaling" . }}
 {{- include "rexd.checkRoutes" . }}
+{{- include "rexd.checkMonitoring" . }}
 {{- end }}
 
 {{/*
@@ -197,5 +198,16 @@ Only limits in Mi and Gi are checked. */}}
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 {{- fail "ingress.enabled needs ingress.hosts: at least one host name" }}
+{{- end }}
+{{- end }}
+
+{{- define "rexd.checkMonitoring" -}}
+{{- if .Values.monitoring.serviceMonitor.enabled }}
+{{- if .Values.monitoring.podMonitor.enabled }}
+{{- fail "monitoring.podMonitor and monitoring.serviceMonitor are both enabled: Prometheus would read each pod twice, so choose one" }}
+{{- end }}
+{{- if not .Values.service.headless }}
+{{- fail "monitoring.serviceMonitor.enabled needs service.headless, whose Service names each pod: set it to true, or use monitoring.podMonitor" }}
+{{- end }}
 {{- end }}
 {{- end }}
