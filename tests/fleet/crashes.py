@@ -1,6 +1,6 @@
 """SIGKILL of a replica in the middle of 50 fills, and a start afterwards: nothing half written is ever read."""
 
-from blobs import Read, disk_bytes
+from blobs import Read, disk_bytes, until_kept
 from readers import Reader, read, read_blobs
 from registry import MIB
 from replicas import Fleet
@@ -41,5 +41,5 @@ def _kill(facts, fleet, place, settings):
     fleet.restart(replica)
     first = Read(fleet, lambda: read_blobs(fleet.replicas, REPOSITORY, blobs))
     facts.check(f"{place}: after the start, 0 wrong bytes and 0 failed calls", first.good, first)
-    again = Read(fleet, lambda: read_blobs(fleet.replicas, REPOSITORY, blobs))
+    again = until_kept(fleet, lambda: read_blobs(fleet.replicas, REPOSITORY, blobs))
     facts.check(f"{place}: all {COUNT} are kept then", again.good and not again.sent, again)

@@ -5,7 +5,7 @@ import pathlib
 import random
 import time
 
-from blobs import Read
+from blobs import Read, until_kept
 from readers import Reader, read, read_blobs
 from registry import MIB
 from replicas import Fleet
@@ -68,7 +68,7 @@ def _wait_for_uploads(files):
 
 def _flip(facts, fleet, name, files, blobs):
     _read_all(fleet, blobs)
-    kept = Read(fleet, lambda: _read_all(fleet, blobs))
+    kept = until_kept(fleet, lambda: _read_all(fleet, blobs))
     facts.check(f"{name}: {PIECES} pieces are kept", kept.good and not kept.sent, kept)
     _wait_for_uploads(files)
     fleet.restart(fleet.replicas[0])  # nothing is in its memory
@@ -91,7 +91,7 @@ def _flip(facts, fleet, name, files, blobs):
     facts.check(f"{name}, flipped: ranges have 0 wrong bytes, 0 failed calls", got.good, got)
     got = Read(fleet, lambda: _read_all(fleet, blobs))
     facts.check(f"{name}, flipped: blobs have 0 wrong bytes, 0 failed calls", got.good, got)
-    again = Read(fleet, lambda: _read_all(fleet, blobs))
+    again = until_kept(fleet, lambda: _read_all(fleet, blobs))
     facts.check(f"{name}, flipped: all are kept again", again.good and not again.sent, again)
 
 
